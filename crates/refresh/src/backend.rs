@@ -111,6 +111,14 @@ impl Backend {
         &self.name
     }
 
+    /// Where it redeems; `None` where that is found by discovery.
+    pub fn url(&self) -> Option<&str> {
+        match &self.address {
+            Address::Known(url) => Some(url),
+            Address::Discovered { .. } => None,
+        }
+    }
+
     /// Waits for one of `max_in_flight` turns.
     pub(crate) async fn turn(&self) -> SemaphorePermit<'_> {
         self.turns.acquire().await.expect("nobody closes the semaphore")

@@ -1,27 +1,20 @@
 //! The whole world of `foregate demo`: a backend, two apps and a sign-in form on loopback.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::apps::{DemoApp, DemoAppSettings, Page};
 use crate::backend::{Account, Backend, BackendSettings};
 use crate::sign_in::{SignIn, SignInSettings};
 
-/// Where the demo listens. The default is what the repository's proxy.toml names.
+/// Where the demo listens: what the gate's configuration names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DemoAddresses {
     pub backend: SocketAddr,
     pub app: SocketAddr,
     pub shop: SocketAddr,
     pub sign_in: SocketAddr,
-}
-
-impl Default for DemoAddresses {
-    fn default() -> Self {
-        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Self { backend: at(9201), app: at(9202), shop: at(9203), sign_in: at(9204) }
-    }
 }
 
 /// What the demo must know of the gate.

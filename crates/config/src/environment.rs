@@ -1,0 +1,70 @@
+//! What the process was given beside the file: variables, and the files that secrets name.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::thread::available_parallelism;
+
+/// Variables, secret files and the number of CPUs, so that nothing else here asks the machine.
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+    files: Files,
+    cpus: usize,
+}
+
+enum Files {
+    OnDisk,
+    Given(BTreeMap<String, String>),
+}
+
+impl Environment {
+    /// The real one. A variable that is not Unicode is left out.
+    pub fn of_process() -> Self {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let cpus = available_parallelism().map_or(1, usize::from);
+        Self { variables, files: Files::OnDisk, cpus }
+    }
+
+    /// These variables, no files and one CPU: for tests.
+    pub fn from_pairs<N: Into<String>, V: Into<String>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        let variables =
+            pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Self { variables, files: Files::Given(BTreeMap::new()), cpus: 1 }
+    }
+
+    /// Adds a file that a secret may name, in place of the disk.
+    pub fn with_file(mut self, path: &str, text: &str) -> Self {
+        let mut files = match self.files {
+            Files::OnDisk => BTreeMap::new(),
+            Files::Given(files) => files,
+        };
+        files.insert(path.to_owned(), text.to_owned());
+        self.files = Files::Given(files);
+        self
+    }
+
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str)
+    }
+
+    pub(crate) fn read(&self, path: &str) -> io::Result<String> {
+        match &self.files {
+            Files::OnDisk => std::fs::read_to_string(Path::new(path)),
+            Files::Given(files) => {
+                files.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+            }
+        }
+    }
+
+    pub(crate) fn cpus(&self) -> usize {
+        self.cpus
+    }
+}

@@ -1,0 +1,89 @@
+//! Keys of the contract whose feature does not exist yet. They are refused by name, so that
+//! nobody believes in a protection that is not there. When one is built, its line goes.
+
+use figment::value::Value;
+
+use crate::key::Key;
+use crate::problem::Fault;
+use crate::report::Report;
+
+/// A key, with `[]` for any item of a list; whether its value asks for the feature; the feature.
+type Later = (&'static str, fn(&Value) -> bool, &'static str);
+
+const LATER: &[Later] = &[
+    ("server.http", is_unix_socket, "listening on a unix socket"),
+    ("server.admin", is_unix_socket, "listening on a unix socket"),
+    ("server.https", anything, "listening for https"),
+    ("tls", anything, "listening for https"),
+    ("refresh.ledger", is_outside_ledger, "a ledger in a file or in Redis"),
+    ("app[].upstream[]", is_odd_upstream, "an upstream over h2c or a unix socket"),
+    ("app[].upstream", is_several, "more than one upstream for an app"),
+    ("app[].session_api", anything, "answering next-auth's own endpoints"),
+    ("backend[].login_url", anything, "signing in at Foregate itself"),
+    ("auth", anything, "signing in at Foregate itself"),
+];
+
+/// Notes what asks for a later feature, and takes it out of `tree`.
+pub(crate) fn refuse(tree: &mut Value, report: &mut Report) {
+    for (pattern, asks, feature) in LATER {
+        let mut found = Vec::new();
+        collect(tree, pattern, &Key::default(), &mut |key, value| {
+            if asks(value) {
+                found.push(key);
+            }
+        });
+        // From the end, since taking out an item moves those behind it.
+        for key in found.iter().rev() {
+            let fault = Fault::new(format!("not yet: {feature}"));
+            report.error(key, fault.hint("leave it out until a release has it"));
+            report.take_out(key, tree);
+        }
+    }
+}
+
+/// Calls `visit` with everything that `pattern` names. One value in place of a list counts as its
+/// only item.
+fn collect(tree: &Value, pattern: &str, key: &Key, visit: &mut impl FnMut(Key, &Value)) {
+    let Some((name, rest)) = pattern
+        .split_once('.')
+        .map_or_else(|| (!pattern.is_empty()).then_some((pattern, "")), Some)
+    else {
+        return visit(key.clone(), tree);
+    };
+    let (name, of_items) = match name.strip_suffix("[]") {
+        Some(name) => (name, true),
+        None => (name, false),
+    };
+    let Some(value) = tree.as_dict().and_then(|dict| dict.get(name)) else { return };
+    let key = key.name(name);
+    match value {
+        Value::Array(_, items) if of_items => {
+            for (index, item) in items.iter().enumerate() {
+                collect(item, rest, &key.index(index), visit);
+            }
+        }
+        _ => collect(value, rest, &key, visit),
+    }
+}
+
+fn anything(_: &Value) -> bool {
+    true
+}
+
+fn is_unix_socket(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.starts_with("unix:"))
+}
+
+fn is_outside_ledger(value: &Value) -> bool {
+    const SCHEMES: [&str; 5] = ["file", "redis", "rediss", "redis-sentinel", "redis-cluster"];
+    let scheme = value.as_str().and_then(|text| text.split_once(':'));
+    scheme.is_some_and(|(scheme, _)| SCHEMES.contains(&scheme))
+}
+
+fn is_odd_upstream(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.starts_with("unix:") || text.starts_with("h2c:"))
+}
+
+fn is_several(value: &Value) -> bool {
+    value.as_array().is_some_and(|items| items.len() > 1)
+}

@@ -1,0 +1,39 @@
+//! Files as a person writes them, and what comes of them.
+
+mod accepted;
+mod problems;
+
+use crate::{Environment, Loaded, Problem, parse};
+
+/// A file without fault or risk, for `environment()`.
+const SOUND: &str = r#"[session]
+secrets = [{ env = "SECRET" }]
+domain = ".a.test"
+
+[login]
+url = "https://login.a.test/"
+
+[[app]]
+host = "app.a.test"
+upstream = "http://127.0.0.1:3000"
+"#;
+
+/// What stands in the variable and the file that secrets name. No problem may show it.
+const SECRET: &str = "kY7#qP2!vB9$wX4z-and-more-of-it";
+
+fn environment(more: &[(&str, &str)]) -> Environment {
+    let pairs = [("SECRET", SECRET), ("EMPTY", "")];
+    Environment::from_pairs(pairs.into_iter().chain(more.iter().copied()))
+        .with_file("/run/secret", &format!("{SECRET}\n"))
+        .with_file("/run/empty", "\n")
+}
+
+fn load_sound(text: &str, variables: &[(&str, &str)]) -> Loaded {
+    parse("proxy.toml", text, &environment(variables))
+        .unwrap_or_else(|problems| panic!("{}", shown(&problems)))
+}
+
+/// As `check` prints them.
+fn shown(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| format!("{problem}\n")).collect()
+}

@@ -1,0 +1,42 @@
+//! `foregate check`: what is wrong with a configuration, for a person or for a script.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use foregate_config::{Environment, Problem, Severity};
+
+use crate::BAD_CONFIGURATION;
+
+pub(crate) fn command(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let (ok, problems) = match foregate_config::load(path, &Environment::of_process()) {
+        Ok(loaded) => (true, loaded.warnings),
+        Err(problems) => (false, problems),
+    };
+    if json {
+        println!("{}", serde_json::json!({ "ok": ok, "problems": problems }));
+    } else {
+        for problem in &problems {
+            println!("{problem}");
+        }
+        println!("{}", summary(path, &problems));
+    }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(BAD_CONFIGURATION) })
+}
+
+fn summary(path: &Path, problems: &[Problem]) -> String {
+    let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
+    let path = path.display();
+    match (count(Severity::Error), count(Severity::Warning)) {
+        (0, 0) => format!("{path}: fine"),
+        (0, warnings) => format!("{path}: usable, with {}", counted(warnings, "warning")),
+        (errors, 0) => format!("{path}: {}", counted(errors, "error")),
+        (errors, warnings) => {
+            format!("{path}: {}, {}", counted(errors, "error"), counted(warnings, "warning"))
+        }
+    }
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}

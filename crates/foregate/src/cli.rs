@@ -1,0 +1,106 @@
+//! What stands on the command line. The help texts are these comments.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A reverse proxy for apps that share one NextAuth.js or Auth.js login.
+///
+/// It opens the session cookie, keeps the access token in it fresh, decides who may pass, and hands
+/// each request to its app with `Authorization: Bearer …`.
+#[derive(Parser)]
+#[command(name = "foregate", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run the proxy.
+    ///
+    /// Starts without calling anybody: the backend and the apps may all be down.
+    #[command(after_help = "Example:\n  foregate run --config /etc/foregate/proxy.toml")]
+    Run {
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Say everything that is wrong with a configuration, and what is risky.
+    ///
+    /// Exit code 0: it can be used. 2: it cannot.
+    #[command(after_help = "Example:\n  foregate check --json | jq '.problems[].message'")]
+    Check {
+        #[command(flatten)]
+        config: Config,
+        /// One JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Open or write session cookies with the configured secrets.
+    Session {
+        #[command(subcommand)]
+        command: SessionCommand,
+    },
+    /// Try it: the proxy with a backend, two apps and a sign-in form, all on this machine.
+    #[command(after_help = "Example:\n  foregate demo")]
+    Demo {
+        /// Another configuration than the one that is built in.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Config {
+    /// The configuration file.
+    #[arg(long = "config", value_name = "FILE", default_value = "proxy.toml")]
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SessionCommand {
+    /// Open the `Cookie` header's value that stands on stdin, and show its claims whole.
+    ///
+    /// Exit code 0: it opened. 1: it did not.
+    #[command(after_help = "Example:\n  pbpaste | foregate session decode --json | jq .claims")]
+    Decode {
+        #[command(flatten)]
+        config: Config,
+        /// Take stdin as a bare token from the cookie of this name.
+        #[arg(long)]
+        name: Option<String>,
+        /// The time to judge by, in seconds since 1970, instead of the clock.
+        #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+        now: Option<i64>,
+        /// One JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Seal claims into a cookie, for tests: prints a `Cookie` header's value.
+    #[command(
+        after_help = "Example:\n  echo '{\"sub\":\"1\",\"email\":\"ada@example.com\"}' | foregate session mint --claims -"
+    )]
+    Mint {
+        #[command(flatten)]
+        config: Config,
+        /// A JSON object; `-` reads stdin.
+        #[arg(long, value_name = "FILE")]
+        claims: PathBuf,
+        /// Which library's form to write; by default the configured one, else v4's.
+        #[arg(long, value_enum)]
+        format: Option<FormatArg>,
+        /// The time of sealing, in seconds since 1970, instead of the clock.
+        #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+        now: Option<i64>,
+        /// Print the `Set-Cookie` lines instead.
+        #[arg(long)]
+        set_cookie: bool,
+    },
+}
+
+/// A cookie's form, in the words of `session.format`.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum FormatArg {
+    NextAuthV4,
+    AuthjsV5,
+}

@@ -1,0 +1,81 @@
+//! `foregate demo`: the gate on the repository's own `proxy.toml`, with a world around it on
+//! loopback.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use foregate_config::{Environment, Snapshot};
+use foregate_stage::{Demo, DemoAddresses, DemoSettings, SECRET};
+use http::Uri;
+
+use crate::{load, run, telemetry, usable};
+
+pub(crate) fn command(config: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let loaded = match config {
+        Some(path) => load(path),
+        None => {
+            usable(foregate_config::parse("proxy.toml", PROXY_TOML, &Environment::of_process()))
+        }
+    };
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    telemetry::start();
+    let addresses = addresses(&loaded.snapshot)
+        .context("a demo's configuration names its apps and its backend by address")?;
+    let control = run::control_runtime()?;
+    let mut world = None;
+    run::serve(&control, loaded, |gate| {
+        let demo = control.block_on(foregate_stage::demo(settings(gate, addresses)))?;
+        introduce(&demo);
+        world = Some(demo);
+        Ok(())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+const PROXY_TOML: &str = include_str!("../../../proxy.toml");
+
+/// The demo listens where the configuration expects the app, the shop, the sign-in form and the
+/// backend.
+fn addresses(snapshot: &Snapshot) -> Option<DemoAddresses> {
+    let app = |number: usize| {
+        let upstream = snapshot.apps.get(number)?.upstreams.first()?;
+        Some(SocketAddr::new(upstream.host.parse().ok()?, upstream.port))
+    };
+    let backend: Uri = snapshot.backends.first()?.backend.url()?.parse().ok()?;
+    Some(DemoAddresses {
+        app: app(0)?,
+        shop: app(1)?,
+        sign_in: app(2)?,
+        backend: backend.authority()?.as_str().parse().ok()?,
+    })
+}
+
+fn settings(gate: SocketAddr, addresses: DemoAddresses) -> DemoSettings {
+    let (secret, gate_port) = (SECRET.to_owned(), gate.port());
+    DemoSettings { addresses, secret, gate_port, access_life: ACCESS_LIFE }
+}
+
+/// Short enough to see a token renewed while one looks.
+const ACCESS_LIFE: Duration = Duration::from_secs(20);
+
+fn introduce(demo: &Demo) {
+    let [app, shop, sign_in] = demo.urls();
+    println!("Foregate's demo. Open {app} in a browser; Ctrl-C ends it.\n");
+    println!("  {app}   an app: /dashboard needs a session, /admin the role admin");
+    println!("  {shop}  another app that knows the same session");
+    println!("  {sign_in}  where one signs in\n");
+    for account in demo.accounts() {
+        let roles = account.roles.join(", ");
+        println!("  {}, password {} ({roles})", account.email, account.password);
+    }
+    println!(
+        "\nAccess tokens live {} s here, so that you see them renewed.",
+        ACCESS_LIFE.as_secs()
+    );
+}

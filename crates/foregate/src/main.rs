@@ -1,0 +1,47 @@
+//! The program: arguments, threads, signals, the log. It joins the parts and decides nothing.
+
+mod check;
+mod cli;
+mod demo;
+mod run;
+mod session;
+mod telemetry;
+mod workers;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use foregate_config::{Environment, Loaded, Problem};
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run { config } => run::command(&config.path),
+        Command::Check { config, json } => check::command(&config.path, json),
+        Command::Demo { config } => demo::command(config.as_deref()),
+        Command::Session { command } => session::command(command),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(FAILED)
+    })
+}
+
+/// Exit code of a run that went wrong; 2 is for the configuration and for usage.
+const FAILED: u8 = 1;
+const BAD_CONFIGURATION: u8 = 2;
+
+/// Reads the configuration, or tells a person all that is wrong with it.
+fn load(path: &std::path::Path) -> Result<Loaded, ExitCode> {
+    usable(foregate_config::load(path, &Environment::of_process()))
+}
+
+fn usable(loaded: Result<Loaded, Vec<Problem>>) -> Result<Loaded, ExitCode> {
+    loaded.map_err(|problems| {
+        for problem in problems {
+            eprintln!("{problem}");
+        }
+        ExitCode::from(BAD_CONFIGURATION)
+    })
+}

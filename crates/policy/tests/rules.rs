@@ -1,0 +1,325 @@
+//! Who passes, and why not: hosts, methods, roles, readings, same-site.
+
+mod common;
+
+use common::{HOST, access, app, compile, get, rules, session, spec};
+use foregate_policy::{Access, Field, Head, Host, Pass, RawHead, Refusal, Rules};
+
+fn decide(rules: &Rules, raw: RawHead<'_>, claims: Option<&str>) -> Result<bool, Refusal> {
+    let head = Head::parse(raw)?;
+    let route = rules.route(&head)?;
+    let pass = match claims {
+        Some(claims) => route.decide(&head, &session(claims))?,
+        None => route.without_session(&head)?,
+    };
+    Ok(pass.as_session())
+}
+
+const ANN: Option<&str> = Some(r#"{"sub":"ann"}"#);
+const ADMIN: Option<&str> = Some(r#"{"sub":"eve","role":"admin"}"#);
+
+#[test]
+fn the_first_rule_that_matches_path_and_method_speaks() {
+    let rules = rules(
+        Access::Deny,
+        &[
+            "public * /about",
+            "public GET /posts/:path*",
+            "session POST,PUT /posts/:path*",
+            "session * /a",
+        ],
+    );
+    let check = |method, target, expected: Result<Option<usize>, Refusal>| {
+        let head = Head::parse(RawHead { method, ..get(target) }).unwrap();
+        let route = rules.route(&head).unwrap();
+        let result = route.decide(&head, &session(ANN.unwrap())).map(|pass| pass.rule());
+        assert_eq!(result, expected, "{method} {target}");
+    };
+    check("GET", "/about", Ok(Some(0)));
+    check("DELETE", "/about/", Ok(Some(0)));
+    check("GET", "/posts/1?x=/about", Ok(Some(1)));
+    check("HEAD", "/posts", Ok(Some(1)));
+    check("POST", "/posts", Ok(Some(2)));
+    check("DELETE", "/posts", Err(Refusal::Denied));
+    check("OPTIONS", "/posts", Err(Refusal::Denied));
+    check("GET", "/other", Err(Refusal::Denied));
+    check("GET", "/", Err(Refusal::Denied));
+}
+
+#[test]
+fn any_one_role_is_enough_and_roles_need_a_session() {
+    let rules = rules(Access::Session, &["admin,staff * /admin/:path*", "session * /x"]);
+    let check = |claims: Option<&str>, expected| {
+        assert_eq!(decide(&rules, get("/admin/users"), claims), expected, "{claims:?}");
+    };
+    check(None, Err(Refusal::NoSession));
+    check(ANN, Err(Refusal::RoleMissing));
+    check(ADMIN, Ok(true));
+    check(Some(r#"{"sub":"a","roles":["x","staff"]}"#), Ok(true));
+    check(Some(r#"{"sub":"a","roles":["Admin","admin "," staff"]}"#), Err(Refusal::RoleMissing));
+    check(Some(r#"{"sub":"a","role":"admin,staff"}"#), Err(Refusal::RoleMissing));
+    check(Some(r#"{"sub":"a","role":{"admin":true}}"#), Err(Refusal::RoleMissing));
+    check(Some(r#"{"sub":"a","isAdmin":true}"#), Ok(true));
+    check(Some(r#"{"sub":"a","isAdmin":"true"}"#), Err(Refusal::RoleMissing));
+    check(Some(r#"{"sub":"a","isAdmin":1}"#), Err(Refusal::RoleMissing));
+    assert_eq!(decide(&rules, get("/x"), ANN), Ok(true));
+    let roles = rules.roles(&session(r#"{"sub":"a","role":"x","roles":["y","x"],"isAdmin":true}"#));
+    assert_eq!(roles.iter().collect::<Vec<_>>(), ["x", "y", "admin"]);
+}
+
+#[test]
+fn a_host_finds_its_app_in_any_spelling() {
+    let apps = ["a.example.com", "*.example.com", "*.b.example.com", "B\u{dc}CHER.example"];
+    let (rules, _) = compile(apps.map(|host| app(host, Access::Public, &[])).into());
+    let check = |host, expected| {
+        let head = Head::parse(RawHead::get(host, "/")).unwrap();
+        assert_eq!(rules.route(&head).map(|route| route.app()), expected, "{host}");
+    };
+    for host in ["a.example.com", "A.EXAMPLE.com", "a.example.com.", "a.example.com:8080"] {
+        check(host, Ok(0));
+    }
+    check("x.example.com", Ok(1));
+    check("X.example.com.", Ok(1));
+    check("x.b.example.com", Ok(2));
+    check("xn--bcher-kva.example", Ok(3));
+    for host in
+        ["example.com", "x.y.example.com", "a.example.com.evil.com", "aexample.com", "localhost"]
+    {
+        check(host, Err(Refusal::UnknownHost));
+    }
+    assert!(rules.is_app_host(&Host::parse("q.example.com").unwrap()));
+    assert!(rules.allows_origin("https://q.example.com:3000"));
+    assert!(rules.allows_origin("https://partner.example"));
+    for origin in ["https://evil.com", "null", "http://partner.example"] {
+        assert!(!rules.allows_origin(origin), "{origin}");
+    }
+}
+
+#[test]
+fn a_preflight_passes_as_a_stranger_but_not_to_a_denied_path() {
+    let rules = rules(Access::Session, &["deny * /secret/:path*", "public * /open"]);
+    let check = |target, expected: Result<bool, Refusal>| {
+        let head = Head::parse(RawHead {
+            method: "OPTIONS",
+            origin: Field::One(b"https://partner.example"),
+            names_cors_method: true,
+            ..get(target)
+        });
+        let head = head.unwrap();
+        assert!(head.is_preflight());
+        let pass = rules.route(&head).unwrap().preflight();
+        assert_eq!(pass.map(|pass| pass.as_session()), expected, "{target}");
+    };
+    check("/guarded", Ok(false));
+    check("/open", Ok(false));
+    check("/secret/x", Err(Refusal::Denied));
+    check("/SECRET.rsc", Err(Refusal::Denied));
+}
+
+#[test]
+fn a_foreign_write_is_refused_where_guarded_and_a_stranger_where_public() {
+    let rules = rules(Access::Session, &["public * /open", "deny * /shut", "admin * /admin"]);
+    let check = |target, claims, expected| {
+        let fetch_site = Field::One(b"cross-site");
+        let raw = RawHead { method: "POST", fetch_site, ..get(target) };
+        assert_eq!(decide(&rules, raw, claims), expected, "{target}");
+    };
+    check("/guarded", ANN, Err(Refusal::CrossSite));
+    check("/guarded", None, Err(Refusal::NoSession));
+    check("/admin", ADMIN, Err(Refusal::CrossSite));
+    check("/open", ANN, Ok(false));
+    check("/open", None, Ok(false));
+    check("/shut", ADMIN, Err(Refusal::Denied));
+    assert_eq!(decide(&rules, RawHead { method: "POST", ..get("/open") }, ANN), Ok(true));
+    let websocket =
+        RawHead { websocket: true, origin: Field::One(b"https://evil.example"), ..get("/guarded") };
+    assert_eq!(decide(&rules, websocket, ANN), Err(Refusal::CrossSite));
+}
+
+/// `threats.md` rows 5, 18, 28 to 33: the page under another address.
+#[test]
+fn a_guarded_page_is_guarded_under_every_address() {
+    let opens = ["admin * /dashboard/:path* /caf\u{e9}/:path*", "public * /:path*"];
+    let rules = rules(Access::Public, &opens);
+    for target in [
+        "/dashboard",
+        "/dashboard/",
+        "/dashboard/a",
+        "/%64ashboard",
+        "/DASHBOARD/a",
+        "/Dashboard",
+        "/dashboard;x=1",
+        "/dashboard;x/a;y",
+        "/dashboard.rsc",
+        "/dashboard.RSC",
+        "/dashboard/a.rsc",
+        "/dashboard.segments/$c$children/__PAGE__.segment.rsc",
+        "/dashboard;x.rsc",
+        "/dashboard.rsc;x",
+        "/_next/data/build/dashboard.json",
+        "/_next/data/build/dashboard",
+        "/_NEXT/data/build/Dashboard.JSON",
+        "/_next/data/build/dashboard/a.json",
+        "/_next/data;x/build/dashboard.json",
+        "/_next/data/build/index/dashboard.json",
+        "/caf%C3%A9",
+        "/caf%c3%a9/a",
+        "/CAF%c3%a9.rsc",
+    ] {
+        assert_eq!(decide(&rules, get(target), ANN), Err(Refusal::RoleMissing), "{target}");
+        assert_eq!(decide(&rules, get(target), ADMIN), Ok(true), "{target}");
+    }
+    for target in ["/", "/dashboardx", "/x/dashboard", "/_next/data/build/other.json", "/caf%C3%89"]
+    {
+        assert_eq!(access(&rules, target), Access::Public, "{target}");
+    }
+}
+
+#[test]
+fn the_page_at_the_root_has_addresses_of_its_own() {
+    let rules = rules(Access::Public, &["session * /", "public * /:path*"]);
+    for target in [
+        "/",
+        "/index.rsc",
+        "/index.segments/x.segment.rsc",
+        "/_next/data/b/index.json",
+        "/;x",
+        "/.rsc",
+    ] {
+        assert_eq!(access(&rules, target), Access::Session, "{target}");
+    }
+    assert_eq!(access(&rules, "/a"), Access::Public);
+}
+
+#[test]
+fn base_path_and_locales_are_matched_as_nextjs_does() {
+    let mut app = app(HOST, Access::Public, &["session * /dash/:path*", "session * /"]);
+    app.base_path = "/docs".to_owned();
+    app.locales = vec!["en".to_owned(), "de-CH".to_owned()];
+    app.default_locale = Some("en".to_owned());
+    let (rules, _) = compile(vec![app]);
+    for target in [
+        "/docs/dash",
+        "/docs/en/dash/x",
+        "/docs/de-ch/dash",
+        "/DOCS/DE-ch/DASH",
+        "/docs/_next/data/b/en/dash.json",
+        "/docs/_next/data/b/dash.json",
+        "/docs/en/dash.rsc",
+        "/docs",
+        "/docs/",
+        "/docs/en",
+        "/docs/en.rsc",
+        "/docs/index.rsc",
+    ] {
+        assert_eq!(access(&rules, target), Access::Session, "{target}");
+    }
+    for target in ["/dash", "/docsdash", "/docs/dashx", "/docs/fr/xdash", "/docs/x"] {
+        assert_eq!(access(&rules, target), Access::Public, "{target}");
+    }
+}
+
+#[test]
+fn a_case_sensitive_app_has_no_reading_without_case() {
+    let mut apps = vec![app(HOST, Access::Public, &["session * /Admin"])];
+    assert_eq!(access(&compile(apps.clone()).0, "/admin"), Access::Session);
+    apps[0].case_sensitive = true;
+    let (rules, _) = compile(apps);
+    assert_eq!(access(&rules, "/admin"), Access::Public);
+    assert_eq!(access(&rules, "/Admin"), Access::Session);
+}
+
+#[test]
+fn the_roles_of_all_readings_hold_and_the_first_that_refuses_is_named() {
+    let rules = rules(Access::Public, &["staff * /a.rsc", "admin * /a", "session * /A.rsc"]);
+    let head = Head::parse(get("/a.rsc")).unwrap();
+    let route = rules.route(&head).unwrap();
+    let check = |claims: &str, expected: Result<(), (Refusal, Option<usize>)>| {
+        let session = session(claims);
+        let result = route.decide(&head, &session).map(drop);
+        let named = |refusal: Refusal| {
+            let rule = route.refusing_rule(&refusal, Some(&session));
+            (refusal, rule)
+        };
+        assert_eq!(result.map_err(named), expected, "{claims}");
+    };
+    check(r#"{"sub":"a","roles":["staff","admin"]}"#, Ok(()));
+    check(r#"{"sub":"a","roles":["staff"]}"#, Err((Refusal::RoleMissing, Some(1))));
+    check(r#"{"sub":"a","roles":["admin"]}"#, Err((Refusal::RoleMissing, Some(0))));
+    assert_eq!(route.refusing_rule(&Refusal::NoSession, None), Some(0));
+
+    let explained = rules.explain_route(&head).unwrap();
+    let names: Vec<_> =
+        explained.readings.iter().map(|it| (&*it.name, &*it.text, it.rule)).collect();
+    let expected = [
+        ("as it stands", "/a.rsc", Some(0)),
+        ("page behind the address", "/a", Some(1)),
+        ("any letter case", "/a.rsc", Some(0)),
+        ("any letter case, page behind the address", "/a", Some(1)),
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(explained.deciding(Some(1)).unwrap().text, "/a");
+}
+
+#[test]
+fn a_page_address_of_a_public_page_is_public() {
+    let rules = rules(Access::Session, &["public * / /about /posts/:path*"]);
+    for target in ["/about.rsc", "/_next/data/b/about.json", "/index.rsc", "/posts/a.rsc", "/About"]
+    {
+        assert_eq!(
+            access(&rules, target),
+            if target == "/About" { Access::Session } else { Access::Public }
+        );
+    }
+}
+
+#[test]
+fn a_login_behind_its_own_gate_is_found() {
+    let (rules, _) = compile(vec![app("auth.example.com", Access::Session, &["public * /login"])]);
+    assert_eq!(rules.guards("https://auth.example.com/login?x=1#y"), None);
+    assert_eq!(rules.guards("https://elsewhere.example/x"), None);
+    assert_eq!(rules.guards("https://Auth.example.com:8443/signin"), Some((0, None)));
+    assert_eq!(rules.guards("http://auth.example.com"), Some((0, None)));
+}
+
+#[test]
+fn every_error_is_found_at_its_place() {
+    let mut apps = vec![
+        app("a.example.com:80", Access::Session, &[]),
+        app("b.example.com", Access::Session, &["public get,GET /ok /a( x", "session *"]),
+        app("B.example.com.", Access::Session, &["session * /((?!a)x) /(?=a)"]),
+    ];
+    apps[1].rules[0].roles.push("admin".to_owned());
+    apps[1].base_path = "/docs/".to_owned();
+    apps[1].locales.push("en".to_owned());
+    let mut spec = spec(apps);
+    spec.allowed_origins.push("partner.example".to_owned());
+    let errors = Rules::compile(&spec).unwrap_err();
+    let places: Vec<_> = errors
+        .iter()
+        .map(|it| (it.place.app, it.place.rule, it.place.key, it.place.item))
+        .collect();
+    let expected = [
+        (Some(0), None, "host", None),
+        (Some(1), None, "base_path", None),
+        (Some(1), None, "default_locale", None),
+        (Some(1), Some(0), "method", Some(0)),
+        (Some(1), Some(0), "roles", None),
+        (Some(1), Some(1), "path", None),
+        (Some(1), Some(0), "path", Some(1)),
+        (Some(1), Some(0), "path", Some(2)),
+        (Some(2), None, "host", None),
+        (Some(2), Some(0), "path", Some(1)),
+        (None, None, "allowed_origins", Some(1)),
+    ];
+    assert_eq!(places, expected, "{errors:#?}");
+}
+
+#[test]
+fn nobody_passes_without_a_route() {
+    // A `Pass` has no public constructor: this line is all there is.
+    let pass: fn(&foregate_policy::Route<'_>) -> Result<Pass, Refusal> = |route| route.preflight();
+    let rules = rules(Access::Public, &[]);
+    let head = Head::parse(get("/")).unwrap();
+    assert!(pass(&rules.route(&head).unwrap()).is_ok());
+}

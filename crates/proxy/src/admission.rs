@@ -1,0 +1,226 @@
+//! Whether a request may pass, as whom, and with which token: the one place that knows the order
+//! of the checks. The cheapest refusal comes first and the network last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use foregate_config::{CookieMode, Snapshot};
+use foregate_policy::{Head, Pass, Refusal, Route};
+use foregate_refresh::{RefreshError, Refresher, TokenEndpoint, Tokens};
+use foregate_session::{CookieView, Cookies, Freshness, Session, ShownSession, UnixSeconds};
+
+/// A request that may go to its app. Only [`Gate::admit`] makes one.
+pub(crate) struct Grant {
+    pub(crate) pass: Pass,
+    /// Whom the request speaks for; a stranger where there is none.
+    pub(crate) session: Option<Session>,
+    /// What the app sees of the visitor's cookies.
+    pub(crate) cookies: CookieView,
+    /// `Set-Cookie` values that the answer owes the visitor.
+    pub(crate) set_cookies: Vec<String>,
+    /// The visitor's own `Authorization` may go to the app.
+    pub(crate) own_authorization: bool,
+}
+
+impl Grant {
+    fn new(pass: Pass, session: Option<Session>, cookies: CookieView) -> Self {
+        Self { pass, session, cookies, set_cookies: Vec::new(), own_authorization: false }
+    }
+}
+
+/// A request that goes nowhere.
+pub(crate) struct Turned {
+    pub(crate) why: Refused,
+    /// `Set-Cookie` values that the answer owes the visitor all the same.
+    pub(crate) set_cookies: Vec<String>,
+}
+
+/// Why a request is refused. Each reason has one stable word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The rules, or the shape of the request, say no.
+    Policy(Refusal),
+    /// There is a session, but its access token has ended and the backend gives no new one now.
+    Unavailable { reason: &'static str, retry_after: Duration },
+}
+
+impl From<Refusal> for Turned {
+    fn from(refusal: Refusal) -> Self {
+        Self { why: Refused::Policy(refusal), set_cookies: Vec::new() }
+    }
+}
+
+/// What decides: the configuration of this request, and who renews tokens.
+pub(crate) struct Gate<'g, E> {
+    pub(crate) snapshot: &'g Snapshot,
+    pub(crate) refresher: &'g Refresher<E>,
+}
+
+/// A session after its tokens were looked after.
+pub(crate) enum Standing {
+    /// Its token may be sent.
+    Good(Session),
+    /// It has new tokens, which the cookie does not hold yet.
+    Renewed(Session),
+    /// Its token has ended; a new one may come later, so nobody is signed out.
+    Waiting { session: Session, reason: &'static str, retry_after: Duration },
+    /// Its token has ended, and nobody can renew it.
+    Spent,
+    /// The backend refused to go on.
+    Ended,
+}
+
+impl<E: TokenEndpoint> Gate<'_, E> {
+    /// Steps 3 to 8 of ARCHITECTURE.md, "One request".
+    pub(crate) async fn admit(
+        &self,
+        head: &Head<'_>,
+        cookies: &Cookies<'_>,
+        now: UnixSeconds,
+    ) -> Result<Grant, Turned> {
+        let route = self.snapshot.rules.route(head)?;
+        if head.is_preflight() {
+            return Ok(self.stranger(route.preflight()?, cookies));
+        }
+        let session = match self.snapshot.keyring.open(cookies, now) {
+            Ok(session) => session,
+            Err(_) => {
+                let pass = route.without_session(head)?;
+                let own_authorization = self.snapshot.apps[pass.app()].pass_authorization;
+                return Ok(Grant { own_authorization, ..self.stranger(pass, cookies) });
+            }
+        };
+        let pass = route.decide(head, &session)?;
+        if !pass.as_session() {
+            return Ok(self.stranger(pass, cookies));
+        }
+
+        match self.look_after(session, route.needs_session(), now).await {
+            Standing::Good(session) => Ok(self.known(pass, session, cookies)),
+            Standing::Renewed(session) => self.renewed(&route, head, session, cookies, now),
+            Standing::Waiting { session, .. } if !route.needs_session() => {
+                Ok(self.unseen(pass, &session, cookies))
+            }
+            Standing::Waiting { reason, retry_after, .. } => Err(Turned {
+                why: Refused::Unavailable { reason, retry_after },
+                set_cookies: Vec::new(),
+            }),
+            Standing::Spent => Ok(self.stranger(route.without_session(head)?, cookies)),
+            Standing::Ended => {
+                let set_cookies = self.snapshot.keyring.clear_cookies(cookies);
+                match route.without_session(head) {
+                    Ok(pass) => Ok(Grant { set_cookies, ..self.stranger(pass, cookies) }),
+                    Err(refusal) => Err(Turned { why: Refused::Policy(refusal), set_cookies }),
+                }
+            }
+        }
+    }
+
+    /// Makes sure that the session's access token may be sent. Only an ended one makes a visitor
+    /// wait, and only where he `must` have one: a public path takes what is known already.
+    pub(crate) async fn look_after(
+        &self,
+        session: Session,
+        must: bool,
+        now: UnixSeconds,
+    ) -> Standing {
+        let freshness = session.freshness(now, self.snapshot.refresh.ahead);
+        if freshness == Freshness::Fresh {
+            return Standing::Good(session);
+        }
+        if let Some(tokens) = self.refresher.settled(&session, now) {
+            let renewed = session.renewed(&tokens.as_new_tokens());
+            // A client that keeps no cookies must not wait each time the newest token ends.
+            if renewed.freshness(now, self.snapshot.refresh.ahead) == Freshness::Due
+                && let Some(backend) = self.snapshot.backend_for(&renewed)
+            {
+                self.refresher.start(backend, &renewed, now);
+            }
+            return Standing::Renewed(renewed);
+        }
+        let backend = session.refresh_token().and(self.snapshot.backend_for(&session));
+        match (freshness, backend) {
+            (Freshness::Ended, None) => Standing::Spent,
+            (Freshness::Ended, Some(backend)) if must => {
+                let answer = self.refresher.refresh(backend, &session, now).await;
+                standing(session, answer)
+            }
+            (Freshness::Ended, Some(backend)) => {
+                self.refresher.start(backend, &session, now);
+                let (reason, retry_after) = ("refresh_pending", Duration::from_secs(1));
+                Standing::Waiting { session, reason, retry_after }
+            }
+            (_, Some(backend)) => {
+                self.refresher.start(backend, &session, now);
+                Standing::Good(session)
+            }
+            (_, None) => Standing::Good(session),
+        }
+    }
+
+    /// The rules are asked once more: the new token may name other roles.
+    fn renewed(
+        &self,
+        route: &Route<'_>,
+        head: &Head<'_>,
+        session: Session,
+        cookies: &Cookies<'_>,
+        now: UnixSeconds,
+    ) -> Result<Grant, Turned> {
+        let keyring = &self.snapshot.keyring;
+        let sealed = keyring.seal(&session, now, random());
+        let set_cookies = keyring.set_cookies(&sealed, cookies);
+        match route.decide(head, &session) {
+            Ok(pass) => {
+                let shown = self.shown(&pass, ShownSession::Renewed(&sealed));
+                let cookies = keyring.cookies_for_app(cookies, shown);
+                Ok(Grant { set_cookies, ..Grant::new(pass, Some(session), cookies) })
+            }
+            Err(refusal) => Err(Turned { why: Refused::Policy(refusal), set_cookies }),
+        }
+    }
+
+    fn known(&self, pass: Pass, session: Session, cookies: &Cookies<'_>) -> Grant {
+        let shown = self.shown(&pass, ShownSession::AsSent(&session));
+        let cookies = self.snapshot.keyring.cookies_for_app(cookies, shown);
+        Grant::new(pass, Some(session), cookies)
+    }
+
+    /// A session without a token that may be sent, on a public path: the request goes on as a
+    /// stranger's, but the app still sees the cookie, so that no blip shows anybody as signed out.
+    fn unseen(&self, pass: Pass, session: &Session, cookies: &Cookies<'_>) -> Grant {
+        let shown = self.shown(&pass, ShownSession::AsSent(session));
+        let cookies = self.snapshot.keyring.cookies_for_app(cookies, shown);
+        Grant::new(pass, None, cookies)
+    }
+
+    /// What does not open here opens nowhere: the app sees no session cookie at all.
+    fn stranger(&self, pass: Pass, cookies: &Cookies<'_>) -> Grant {
+        let cookies = self.snapshot.keyring.cookies_for_app(cookies, ShownSession::None);
+        Grant::new(pass, None, cookies)
+    }
+
+    fn shown<'s>(&self, pass: &Pass, shown: ShownSession<'s>) -> ShownSession<'s> {
+        match self.snapshot.apps[pass.app()].cookie {
+            CookieMode::Refreshed => shown,
+            CookieMode::Strip => ShownSession::None,
+        }
+    }
+}
+
+fn standing(session: Session, answer: Result<Arc<Tokens>, RefreshError>) -> Standing {
+    match answer {
+        Ok(tokens) => Standing::Renewed(session.renewed(&tokens.as_new_tokens())),
+        Err(error) => match error.retry_after() {
+            Some(retry_after) => Standing::Waiting { session, reason: error.reason(), retry_after },
+            None => Standing::Ended,
+        },
+    }
+}
+
+/// The initialisation vector and the identity of one sealed cookie.
+pub(crate) fn random() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).expect("the kernel gives random bytes");
+    bytes
+}

@@ -1,0 +1,196 @@
+//! One granted request, on its way to the app and back. Bodies stream; a request is sent again
+//! only where it provably never arrived, or where a second time does no harm.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use foregate_config::{App, Snapshot, Upstream};
+use foregate_policy::Head;
+use foregate_session::CookieView;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+
+use crate::admission::Grant;
+use crate::cache;
+use crate::connect::Connector;
+use crate::headers;
+use crate::own::set_cookies;
+use crate::peer::Peer;
+use crate::respond::{Asker, Failure};
+use crate::upstream::{self, Download, Lease, Pool, Upload};
+
+/// What one worker forwards with.
+pub(crate) struct Forwarder<'w> {
+    pub(crate) pool: &'w Arc<Pool>,
+    pub(crate) connector: &'w Connector,
+    pub(crate) snapshot: &'w Snapshot,
+}
+
+/// Where a request goes, as the rules saw it.
+pub(crate) struct Target {
+    /// The canonical path and the cleaned query.
+    pub(crate) path_and_query: PathAndQuery,
+    /// Host and port as the visitor sent them.
+    pub(crate) authority: String,
+    /// Who hears of it if the app fails.
+    pub(crate) asker: Asker,
+}
+
+impl Target {
+    /// `None` for what no request line can hold; a canonical path always fits.
+    pub(crate) fn of(head: &Head<'_>, asker: Asker) -> Option<Self> {
+        let path = head.path().as_str();
+        let text = match head.query() {
+            None => path.to_owned(),
+            Some(query) => [path, "?", query].concat(),
+        };
+        let path_and_query = PathAndQuery::from_maybe_shared(Bytes::from(text)).ok()?;
+        Some(Self { path_and_query, authority: head.authority().to_owned(), asker })
+    }
+}
+
+impl Forwarder<'_> {
+    /// Sends the request and brings back the app's answer, with the cookies that we owe.
+    pub(crate) async fn forward(
+        &self,
+        grant: Grant,
+        target: Target,
+        peer: &Peer,
+        mut parts: Parts,
+        body: Incoming,
+    ) -> Result<Response<Download>, Failure> {
+        let app = &self.snapshot.apps[grant.pass.app()];
+        self.rewrite(&mut parts.headers, app, &grant, &target, peer);
+        let (upload, sent) = Upload::new(body);
+
+        let mut request = Request::new(upload);
+        *request.method_mut() = parts.method;
+        *request.uri_mut() = target.path_and_query.into();
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = parts.headers;
+
+        let upstream = &app.upstreams[0];
+        let (answer, sender) = self.send(upstream, request).await?;
+        let lease =
+            Lease { pool: Arc::clone(self.pool), upstream: Arc::clone(upstream), sender, sent };
+        self.receive(answer, &grant.set_cookies, lease)
+    }
+
+    /// Strips first and injects after, so that nothing of the visitor's can stand for ours.
+    fn rewrite(
+        &self,
+        headers: &mut HeaderMap,
+        app: &App,
+        grant: &Grant,
+        target: &Target,
+        peer: &Peer,
+    ) {
+        headers::remove_hop_by_hop(headers);
+        headers::remove_trusted(headers, self.snapshot, app, grant.own_authorization);
+        headers.remove(header::EXPECT);
+        headers::insert_forwarded(headers, peer, &target.authority);
+        match &grant.cookies {
+            CookieView::Unchanged => {}
+            CookieView::Removed => {
+                headers.remove(header::COOKIE);
+            }
+            CookieView::Replaced(value) => match HeaderValue::from_bytes(value) {
+                Ok(value) => {
+                    headers.insert(header::COOKIE, value);
+                }
+                Err(_) => {
+                    headers.remove(header::COOKIE);
+                }
+            },
+        }
+        if let Some(session) = &grant.session {
+            headers::insert_identity(headers, app, session);
+        }
+    }
+
+    /// Sends over an idle connection, or over a new one where none stands. Idle connections may
+    /// turn out to be closed: what never left us goes over the next one.
+    async fn send(
+        &self,
+        upstream: &Arc<Upstream>,
+        mut request: Request<Upload>,
+    ) -> Result<(Response<Incoming>, SendRequest<Upload>), Failure> {
+        let repeatable = matches!(*request.method(), Method::GET | Method::HEAD)
+            && http_body::Body::is_end_stream(request.body());
+        loop {
+            let idle = self.pool.take(upstream, repeatable);
+            let reused = idle.is_some();
+            let mut sender = match idle {
+                Some(sender) => sender,
+                None => self.connect(upstream).await?,
+            };
+            let spare = (reused && repeatable).then(|| copy(&request));
+            let limit = self.snapshot.limits.upstream_header_timeout;
+            match tokio::time::timeout(limit, sender.try_send_request(request)).await {
+                Ok(Ok(answer)) => return Ok((answer, sender)),
+                Ok(Err(mut error)) => match error.take_message().or(spare) {
+                    Some(again) if reused => request = again,
+                    _ => return Err(Failure::Broken(error.into_error())),
+                },
+                Err(_) => return Err(Failure::TooSlow),
+            }
+        }
+    }
+
+    async fn connect(&self, upstream: &Upstream) -> Result<SendRequest<Upload>, Failure> {
+        let limit = self.snapshot.limits.upstream_connect_timeout;
+        match tokio::time::timeout(limit, upstream::connect(self.connector, upstream)).await {
+            Ok(connected) => connected.map_err(Failure::Unreachable),
+            Err(_) => Err(Failure::Unreachable(std::io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    /// The app's answer, with its framing made anew and our cookies added.
+    fn receive(
+        &self,
+        answer: Response<Incoming>,
+        owed: &[String],
+        lease: Lease,
+    ) -> Result<Response<Download>, Failure> {
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Failure::UnaskedSwitch);
+        }
+        let (mut head, body) = answer.into_parts();
+        head.version = Version::HTTP_11;
+        if head.headers.contains_key(header::TRANSFER_ENCODING) {
+            head.headers.remove(header::TRANSFER_ENCODING);
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
+        headers::remove_hop_by_hop(&mut head.headers);
+        if !owed.is_empty()
+            && !self.speaks_of_session(&head.headers)
+            && !cache::is_shared(&head.headers)
+        {
+            cache::make_private(&mut head.headers);
+            set_cookies(&mut head.headers, owed);
+        }
+        Ok(Response::from_parts(head, Download::new(body, lease)))
+    }
+
+    /// The app's own word about the session cookie always wins over ours.
+    fn speaks_of_session(&self, headers: &HeaderMap) -> bool {
+        headers
+            .get_all(header::SET_COOKIE)
+            .iter()
+            .any(|line| self.snapshot.keyring.session_set_cookie(line.as_bytes()).is_some())
+    }
+}
+
+/// A request without a body, once more.
+fn copy(request: &Request<Upload>) -> Request<Upload> {
+    let mut copy = Request::new(Upload::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}

@@ -1,0 +1,186 @@
+//! What the app gets of the visitor's headers, and what the visitor gets of the app's. Everything
+//! that an app might trust is taken out before anything of ours is put in, on every path.
+
+use std::borrow::Cow;
+
+use foregate_config::{App, Snapshot};
+use foregate_session::{Claim, Session};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::peer::Peer;
+
+/// Takes out what ends at this hop (RFC 9110 §7.6.1), so that `Connection: authorization` removes
+/// nothing of ours later. The framing goes, too: what leaves here is framed anew.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split(','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+            .collect();
+        for name in named {
+            // What frames or routes the message is not the sender's to name.
+            if !matches!(name, header::HOST | header::CONTENT_LENGTH | header::TRANSFER_ENCODING) {
+                headers.remove(name);
+            }
+        }
+        headers.remove(header::CONNECTION);
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HOP_BY_HOP: [HeaderName; 7] = [
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+];
+
+/// Takes out of a request what only Foregate may say. `keep_authorization` is for a stranger on a
+/// public path of an app that asked for it.
+pub(crate) fn remove_trusted(
+    headers: &mut HeaderMap,
+    snapshot: &Snapshot,
+    app: &App,
+    keep_authorization: bool,
+) {
+    let mut doomed: Vec<HeaderName> = Vec::new();
+    for name in headers.keys() {
+        if keep_authorization && *name == header::AUTHORIZATION {
+            continue;
+        }
+        if is_trusted(name.as_str(), snapshot, app) {
+            doomed.push(name.clone());
+        }
+    }
+    for name in doomed {
+        headers.remove(name);
+    }
+}
+
+/// Whether an app might believe a header of this name. Many servers fold `_` and `.` into `-`, so
+/// every spelling counts as the one that it could become.
+fn is_trusted(name: &str, snapshot: &Snapshot, app: &App) -> bool {
+    let folded = if name.bytes().any(|byte| byte == b'_' || byte == b'.') {
+        Cow::Owned(name.replace(['_', '.'], "-"))
+    } else {
+        Cow::Borrowed(name)
+    };
+    let name = folded.as_ref();
+    let by_foregate = match name.as_bytes().first() {
+        Some(b'a') => name == "authorization",
+        Some(b'c') => name == "cf-connecting-ip",
+        Some(b'f') => matches!(name, "forwarded" | "fastly-client-ip"),
+        Some(b'p') => name == "proxy",
+        Some(b't') => name == "true-client-ip",
+        Some(b'x') => {
+            matches!(name, "x-real-ip" | "x-client-ip" | "x-cluster-client-ip" | "x-matched-path")
+                || TRUSTED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+                || app.names_a_method
+                    && matches!(
+                        name,
+                        "x-http-method" | "x-http-method-override" | "x-method-override"
+                    )
+        }
+        _ => false,
+    };
+    by_foregate || is_identity(name, snapshot)
+}
+
+const TRUSTED_PREFIXES: [&str; 5] =
+    ["x-forwarded-", "x-original-", "x-rewrite-", "x-middleware-", "x-invoke-"];
+
+/// The identity headers of all apps are taken out on every app.
+fn is_identity(folded: &str, snapshot: &Snapshot) -> bool {
+    let fold = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
+    snapshot
+        .apps
+        .iter()
+        .flat_map(|app| &app.identity)
+        .any(|(name, _)| name.as_str().bytes().map(fold).eq(folded.bytes()))
+}
+
+/// Puts in who asks: the chain of addresses, the host and scheme that the visitor used.
+pub(crate) fn insert_forwarded(headers: &mut HeaderMap, peer: &Peer, authority: &str) {
+    headers.insert(X_FORWARDED_FOR, peer.forwarded_for.clone());
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(peer.scheme.as_str()));
+    if let Ok(host) = HeaderValue::from_str(authority) {
+        headers.insert(X_FORWARDED_PORT, peer.port_of(authority));
+        headers.insert(X_FORWARDED_HOST, host.clone());
+        headers.insert(header::HOST, host);
+    }
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Puts in as whom: the token and the identity headers of this app.
+pub(crate) fn insert_identity(headers: &mut HeaderMap, app: &App, session: &Session) {
+    if let Some(token) = session.access_token()
+        && let Ok(mut bearer) = HeaderValue::from_str(&["Bearer ", token].concat())
+    {
+        bearer.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, bearer);
+    }
+    for (name, path) in &app.identity {
+        let Some(text) = session.claim(path).and_then(|claim| header_text(&claim)) else {
+            continue;
+        };
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.insert(name.clone(), value);
+        }
+    }
+}
+
+/// A claim as a header's value: strings, numbers, booleans, and lists of them joined by a comma.
+/// Anything else gives no header. Visible ASCII and inner blanks stand as they are; every other
+/// byte of the UTF-8 text, `%`, and a comma inside a list's item are percent-encoded, so that an
+/// app can tell `a,b` from two items.
+fn header_text(claim: &Claim<'_>) -> Option<String> {
+    let mut text = String::new();
+    match claim.items() {
+        None => push_scalar(&mut text, claim, false)?,
+        Some(items) => {
+            for (index, item) in items.into_iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                push_scalar(&mut text, &item, true)?;
+            }
+        }
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+fn push_scalar(text: &mut String, claim: &Claim<'_>, in_list: bool) -> Option<()> {
+    if let Some(string) = claim.as_str() {
+        let last = string.len().saturating_sub(1);
+        for (at, byte) in string.bytes().enumerate() {
+            let plain = match byte {
+                b' ' => at > 0 && at < last,
+                b'%' => false,
+                b',' => !in_list,
+                _ => byte.is_ascii_graphic(),
+            };
+            if plain {
+                text.push(char::from(byte));
+            } else {
+                text.push_str(percent_encoding::percent_encode_byte(byte));
+            }
+        }
+        return Some(());
+    }
+    let is_scalar = claim.as_bool().is_some() || claim.as_f64().is_some();
+    is_scalar.then(|| text.push_str(claim.text()))
+}

@@ -1,0 +1,53 @@
+//! A request as hyper read it, seen as the head that the rules decide on.
+
+use foregate_policy::{Field, Head, RawHead, Refusal};
+use foregate_session::Cookies;
+use http::header::{self, HeaderMap, HeaderName};
+use http::request::Parts;
+
+/// The head of a request, or why it cannot be read in one way only.
+pub(crate) fn head(parts: &Parts) -> Result<Head<'_>, Refusal> {
+    let headers = &parts.headers;
+    Head::parse(RawHead {
+        method: parts.method.as_str(),
+        authority: parts.uri.authority().map(http::uri::Authority::as_str),
+        target: parts.uri.path_and_query().map_or("", |target| target.as_str()),
+        host: field(headers, &header::HOST),
+        origin: field(headers, &header::ORIGIN),
+        fetch_site: field(headers, &SEC_FETCH_SITE),
+        fetch_mode: field(headers, &SEC_FETCH_MODE),
+        accept: headers.get(header::ACCEPT).map(|value| value.as_bytes()),
+        names_cors_method: headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD),
+        websocket: is_websocket(headers),
+    })
+}
+
+/// The visitor's `Cookie` lines.
+pub(crate) fn cookies(headers: &HeaderMap) -> Cookies<'_> {
+    Cookies::parse(headers.get_all(header::COOKIE).iter().map(|line| line.as_bytes()))
+}
+
+/// Whether the request expects nothing but `100-continue` (RFC 9110 §10.1.1).
+pub(crate) fn expects_only_continue(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::EXPECT).iter();
+    lines.all(|line| line.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+fn field<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Field<'h> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Field::Absent,
+        (Some(value), None) => Field::One(value.as_bytes()),
+        (Some(_), Some(_)) => Field::Repeated,
+    }
+}
+
+fn is_websocket(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::UPGRADE)
+        .iter()
+        .any(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

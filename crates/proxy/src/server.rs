@@ -1,0 +1,186 @@
+//! Accepts connections, speaks HTTP/1.1 on them, and ends them in good order.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use foregate_refresh::Refresher;
+use foregate_session::UnixSeconds;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+
+use crate::connect::Connector;
+use crate::exchange;
+use crate::live::Live;
+use crate::peer::Connection;
+use crate::redeem::HttpEndpoint;
+use crate::upstream::Pool;
+
+/// One worker: what its requests share. Everything here is the worker's own or never locked.
+pub struct Worker {
+    pub(crate) live: Arc<Live>,
+    pub(crate) refresher: Refresher<HttpEndpoint>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) connector: Connector,
+    pub(crate) stopping: Stopping,
+}
+
+impl Worker {
+    pub fn new(live: Arc<Live>, refresher: Refresher<HttpEndpoint>, stopping: Stopping) -> Self {
+        let (pool, connector) = (Arc::default(), Connector::default());
+        Self { live, refresher, pool, connector, stopping }
+    }
+
+    /// Serves `listener` until the stop closes it and the last connection has ended.
+    pub async fn serve(self, listener: std::net::TcpListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let worker = Arc::new(self);
+        let mut stopping = worker.stopping.clone();
+        let (alive, mut all_gone) = mpsc::channel::<Infallible>(1);
+        let start = |stream: TcpStream, address: SocketAddr| {
+            let connection = Connection::new(address.ip());
+            let (worker, alive) = (Arc::clone(&worker), alive.clone());
+            tokio::spawn(async move {
+                serve_connection(worker, connection, stream).await;
+                drop(alive);
+            });
+        };
+
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, address)) => start(stream, address),
+                    Err(error) => {
+                        // Out of file handles, most likely: some connection must end first.
+                        tracing::warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                () = stopping.closing() => break,
+            }
+        }
+        // Whoever was in the queue when the doors closed came in time.
+        let listener = listener.into_std()?;
+        while let Ok((stream, address)) = listener.accept() {
+            stream.set_nonblocking(true)?;
+            start(TcpStream::from_std(stream)?, address);
+        }
+        drop(listener);
+        drop(alive);
+        all_gone.recv().await;
+        Ok(())
+    }
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+async fn serve_connection(worker: Arc<Worker>, connection: Connection, stream: TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection ended before it began");
+        return;
+    }
+    let limits = worker.live.load().limits.clone();
+    let mut stopping = worker.stopping.clone();
+    let shared = Arc::new((worker, connection));
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move {
+            let (worker, connection) = &*shared;
+            Ok::<_, Infallible>(exchange::answer(worker, connection, request, now()).await)
+        }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(limits.header_bytes.max(SMALLEST_BUFFER))
+        .max_headers(limits.headers)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut serving = std::pin::pin!(serving);
+
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = stopping.closing() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke");
+    }
+}
+
+/// hyper reads into no buffer smaller than this.
+const SMALLEST_BUFFER: usize = 8 * 1024;
+
+/// The clock of a request. A machine whose clock stands before 1970 has every session expire in
+/// its future.
+fn now() -> UnixSeconds {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixSeconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Opens a listener. A second program on the same address is an error, unless both share the port.
+pub fn listen(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Else the connections of a gate that just ended keep its successor out for a minute.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share)?;
+    socket.bind(&address.into())?;
+    socket.listen(QUEUE)?;
+    Ok(socket.into())
+}
+
+/// Connections that may wait to be accepted; the kernel may allow fewer.
+const QUEUE: i32 = 4096;
+
+/// Ends the workers, in two steps.
+pub struct Stop {
+    begun: Arc<AtomicBool>,
+    closing: watch::Sender<bool>,
+}
+
+/// The workers' side of [`Stop`].
+#[derive(Clone)]
+pub struct Stopping {
+    begun: Arc<AtomicBool>,
+    closing: watch::Receiver<bool>,
+}
+
+impl Stop {
+    pub fn new() -> (Self, Stopping) {
+        let begun = Arc::new(AtomicBool::new(false));
+        let (sender, receiver) = watch::channel(false);
+        let stopping = Stopping { begun: Arc::clone(&begun), closing: receiver };
+        (Self { begun, closing: sender }, stopping)
+    }
+
+    /// From here on every answer asks its visitor to come back on another connection.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// No new connections; idle ones close, the others after their answer.
+    pub fn close(&self) {
+        self.begin();
+        self.closing.send_replace(true);
+    }
+}
+
+impl Stopping {
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    async fn closing(&mut self) {
+        // An error means that the other side is gone, and with it the program.
+        let _ = self.closing.wait_for(|closing| *closing).await;
+    }
+}

@@ -1,0 +1,116 @@
+//! A gate with a backend and an app behind it, and visitors with sessions.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use foregate_stage::{
+    Backend, BackendSettings, Grant, Origin, SECRET, cookie_header, random, seal_v4,
+};
+use foregate_tests::{Browser, Gate};
+
+pub(crate) const APP: &str = "http://app.example.com";
+pub(crate) const SHOP: &str = "http://shop.example.com";
+pub(crate) const COOKIE: &str = "next-auth.session-token";
+
+/// Any free port of loopback.
+pub(crate) const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Two apps on one origin, and the backend that renews their tokens.
+pub(crate) struct World {
+    pub(crate) backend: Backend,
+    pub(crate) origin: Origin,
+    pub(crate) gate: Gate,
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        Self::with("").await
+    }
+
+    /// With more tables at the end of the configuration.
+    pub(crate) async fn with(more: &str) -> Self {
+        let settings = BackendSettings { access_life: LIFE, ..BackendSettings::default() };
+        let backend = Backend::start(ANY, settings).await.unwrap();
+        let origin = Origin::start(ANY).await.unwrap();
+        let config = [&config(&backend.refresh_url(), &origin.url()), more].concat();
+        let gate = Gate::start_with(&config, &[("FOREGATE_LOG", "trace")]).await;
+        Self { backend, origin, gate }
+    }
+
+    /// Somebody without a session.
+    pub(crate) fn stranger(&self) -> Browser {
+        Browser::new(self.gate.address())
+    }
+
+    /// Ada, who is an admin, or Bob, who is not, with an access token that is good for `life`.
+    pub(crate) fn visitor(&self, name: &str, life: Duration) -> (Browser, Grant) {
+        let grant = self.backend.grant(&format!("{name}@example.com"), life).unwrap();
+        let browser = self.stranger();
+        browser.set_cookies("example.com", &session_cookie(&grant));
+        (browser, grant)
+    }
+
+    /// What reached the app of the last request.
+    pub(crate) fn last_seen(&self) -> foregate_stage::Seen {
+        self.origin.seen().pop().expect("a request reached the app")
+    }
+}
+
+/// How long the backend's access tokens are good: no test that does not ask for it sees one end.
+pub(crate) const LIFE: Duration = Duration::from_secs(600);
+
+/// A session as a NextAuth.js v4 site seals it.
+pub(crate) fn session_cookie(grant: &Grant) -> String {
+    let claims = grant.session_claims(Duration::from_secs(30 * 24 * 3600)).to_string();
+    cookie_header(COOKIE, &seal_v4(SECRET, &claims, random()))
+}
+
+pub(crate) fn config(refresh_url: &str, app: &str) -> String {
+    format!(
+        r#"[session]
+secrets = ["{SECRET}"]
+domain = ".example.com"
+secure = false
+
+[backend]
+dialect = "json"
+timeout = "2s"
+refresh_url = "{refresh_url}"
+
+[login]
+url = "http://auth.example.com/login"
+
+[limits]
+upstream_header_timeout = "2s"
+
+[[app]]
+host = "app.example.com"
+upstream = "{app}"
+headers = {{ "X-User-Id" = "session.sub", "X-Roles" = "access_token.realm_access.roles" }}
+
+  [[app.rule]]
+  path = ["/", "/about", "/public/:path*"]
+  access = "public"
+
+  [[app.rule]]
+  path = "/admin/:path*"
+  roles = ["admin"]
+
+  [[app.rule]]
+  path = "/reports/:path*"
+  method = "POST"
+  roles = ["admin"]
+
+  [[app.rule]]
+  path = "/internal/:path*"
+  access = "deny"
+
+[[app]]
+host = "shop.example.com"
+upstream = "{app}"
+matcher = ["/((?!api|_next/static|favicon.ico).*)"]
+cookie = "strip"
+pass_authorization = true
+"#
+    )
+}

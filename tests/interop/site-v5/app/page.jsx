@@ -1,0 +1,2 @@
+export { Home as default } from "../../shared/pages.jsx";
+export const dynamic = "force-dynamic";

@@ -1,0 +1,16 @@
+//! The harness of the integration tests: a [`Gate`] (the built program as a process of its own), a
+//! [`Browser`] with a cookie jar, and a [`Connection`] for whoever wants to send raw bytes. The
+//! backend and the apps come from `foregate-stage`.
+//!
+//! It is for tests, so what goes wrong here panics, with what the gate had to say about it.
+
+mod answer;
+mod browser;
+mod connection;
+mod gate;
+mod jar;
+
+pub use answer::Answer;
+pub use browser::{Browser, Request};
+pub use connection::Connection;
+pub use gate::{Gate, free_port, program};

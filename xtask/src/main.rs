@@ -1,0 +1,77 @@
+//! The project's own tasks: `cargo xtask test` and `cargo xtask bench`. They install what they need
+//! or say exactly what is missing.
+
+mod bench;
+mod needs;
+mod test;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run the tests, with real Next.js sites and a real browser.
+    Test {
+        /// Only what runs offline and in under three minutes; says what it leaves out.
+        #[arg(long, conflicts_with = "full")]
+        quick: bool,
+        /// With the slow counterparts, too.
+        #[arg(long)]
+        full: bool,
+    },
+    /// Compare the CPU time of a request with nginx as a plain proxy, in the same run.
+    Bench {
+        /// Requests in each of the nine rounds.
+        #[arg(long, default_value_t = 20_000)]
+        requests: usize,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::Test { quick: true, .. } => test::quick(),
+        Task::Test { full, .. } => test::all(full),
+        Task::Bench { requests } => bench::run(requests),
+    }
+}
+
+/// The checkout.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Builds the program and says where it is.
+fn build(release: bool) -> anyhow::Result<PathBuf> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(root()).args(["build", "--locked", "--package", "foregate"]);
+    if release {
+        cargo.arg("--release");
+    }
+    run(&mut cargo)?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    Ok(target.join(if release { "release" } else { "debug" }).join("foregate"))
+}
+
+/// Runs a command to its end, and shows it first.
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let shown = words.join(" ");
+    eprintln!("» {shown}");
+    let status = command.status().with_context(|| format!("cannot run {shown}"))?;
+    ensure!(status.success(), "{shown}: {status}");
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! What the tests need beside Rust: Debian packages, npm packages, built Next.js sites.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
+
+use crate::run;
+
+/// A program, and the Debian package that holds it.
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) package: &'static str,
+}
+
+/// Sees to it that the programs are here: installs them where this is Debian and we are root, else
+/// says what is missing.
+pub(crate) fn programs(needed: &[Program]) -> anyhow::Result<()> {
+    let missing = || needed.iter().filter(|program| !is_here(program.name));
+    if missing().next().is_none() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing().map(|program| program.package).collect();
+    if !(is_root() && is_here("apt-get")) {
+        bail!("missing programs; as root: apt-get install {}", packages.join(" "));
+    }
+    let apt = || {
+        let mut apt = Command::new("apt-get");
+        apt.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet").stdin(Stdio::null());
+        apt
+    };
+    run(apt().arg("update"))?;
+    run(apt().args(["install", "--yes", "--no-install-recommends"]).args(&packages))?;
+    match missing().next() {
+        None => Ok(()),
+        Some(program) => bail!("{} is still missing after its package was installed", program.name),
+    }
+}
+
+fn is_here(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|id| id.stdout.trim_ascii() == b"0")
+}
+
+/// Fails unless Node.js is here and new enough for Next.js 16.
+pub(crate) fn node() -> anyhow::Result<()> {
+    let version = Command::new("node").arg("--version").output();
+    let version = version.context("missing: Node.js 20.9 or newer, with npm")?;
+    let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
+    let major = version.trim_start_matches('v').split('.').next().and_then(|n| n.parse().ok());
+    ensure!(major.unwrap_or(0) >= 20, "Node.js {version} is too old: 20.9 or newer is needed");
+    Ok(())
+}
+
+/// Installs the npm packages of a directory by its lock file, unless they are there already.
+pub(crate) fn npm_packages(directory: &Path) -> anyhow::Result<()> {
+    let lock = directory.join("package-lock.json");
+    once(&directory.join("node_modules/.installed"), &[&lock], || {
+        run(npm(directory).args(["ci", "--no-audit", "--no-fund"]))
+    })
+}
+
+/// Runs a directory's npm script, unless none of its sources changed since.
+pub(crate) fn npm_script(directory: &Path, script: &str) -> anyhow::Result<()> {
+    let stamp = directory.join("node_modules").join(format!(".done-{script}"));
+    once(&stamp, &[directory], || run(npm(directory).args(["run", script])))
+}
+
+fn npm(directory: &Path) -> Command {
+    let mut npm = Command::new("npm");
+    npm.current_dir(directory).env("NEXT_TELEMETRY_DISABLED", "1").stdin(Stdio::null());
+    npm
+}
+
+/// Does something unless `stamp` says that it was done for these very sources.
+fn once(
+    stamp: &Path,
+    sources: &[&Path],
+    work: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut hasher = DefaultHasher::new();
+    for source in sources {
+        hash(source, &mut hasher)?;
+    }
+    let digest = hasher.finish().to_string();
+    if fs::read_to_string(stamp).is_ok_and(|done| done == digest) {
+        return Ok(());
+    }
+    work()?;
+    fs::write(stamp, digest).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+fn hash(path: &Path, hasher: &mut DefaultHasher) -> anyhow::Result<()> {
+    if path.is_file() {
+        path.hash(hasher);
+        fs::read(path)?.hash(hasher);
+        return Ok(());
+    }
+    let mut entries = fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let generated = [".next", "node_modules", "next-env.d.ts", "screenshots"];
+        if !generated.iter().any(|name| entry.file_name() == *name) {
+            hash(&entry.path(), hasher)?;
+        }
+    }
+    Ok(())
+}
