@@ -6,6 +6,7 @@ mod backend;
 mod risk;
 mod session;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::environment::Environment;
@@ -14,7 +15,7 @@ use crate::problem::Fault;
 use crate::raw;
 use crate::report::Report;
 use crate::scalar::{Count, Span};
-use crate::snapshot::{Limits, Login, Refresh, Server, Snapshot, TrustedProxies};
+use crate::snapshot::{App, Limits, Login, Refresh, Server, Snapshot, TrustedProxies, folded};
 use crate::value;
 
 /// `None`: the report says why.
@@ -45,6 +46,7 @@ pub(crate) fn compile(
         limits,
         keyring: keyring?,
         rules: rules?,
+        identity_headers: identity_headers(&apps),
         apps,
         backends,
         refresh,
@@ -52,6 +54,11 @@ pub(crate) fn compile(
         forbidden_url,
         session_max_age,
     })
+}
+
+fn identity_headers(apps: &[App]) -> HashSet<String> {
+    let names = apps.iter().flat_map(|app| &app.identity);
+    names.map(|(name, _)| folded(name.as_str()).into_owned()).collect()
 }
 
 fn server(raw: &raw::Server, environment: &Environment, report: &mut Report) -> Option<Server> {

@@ -36,7 +36,7 @@ pub use problem::{Problem, Severity};
 pub use schema::schema;
 pub use snapshot::{
     App, BackendChoice, CookieMode, Limits, Login, Refresh, Server, Snapshot, TrustedProxies,
-    Upstream,
+    Upstream, folded,
 };
 
 use std::path::Path;

@@ -1,6 +1,8 @@
 //! What requests use: compiled, checked, immutable. Only this crate makes a [`Snapshot`], so
 //! whoever holds one has nothing left to validate.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,8 @@ pub struct Snapshot {
     /// Decides. Its app numbers are indices into `apps`.
     pub rules: Rules,
     pub apps: Vec<App>,
+    /// The names of every app's identity headers, [`folded`].
+    pub identity_headers: HashSet<String>,
     /// In the order of the file; see [`Snapshot::backend_for`]. Empty: nothing is ever refreshed.
     pub backends: Vec<BackendChoice>,
     pub refresh: Refresh,
@@ -38,6 +42,16 @@ impl Snapshot {
     pub fn backend_for(&self, session: &Session) -> Option<&Arc<Backend>> {
         let choice = self.backends.iter().find(|choice| choice.agrees(session))?;
         Some(&choice.backend)
+    }
+}
+
+/// A header's name as the laxest server reads it, for which `_` and `.` are `-` (CGI variables and
+/// PHP). `name` is in lower case.
+pub fn folded(name: &str) -> Cow<'_, str> {
+    if name.contains(['_', '.']) {
+        Cow::Owned(name.replace(['_', '.'], "-"))
+    } else {
+        Cow::Borrowed(name)
     }
 }
 

@@ -1,9 +1,7 @@
 //! What the app gets of the visitor's headers, and what the visitor gets of the app's. Everything
 //! that an app might trust is taken out before anything of ours is put in, on every path.
 
-use std::borrow::Cow;
-
-use foregate_config::{App, Snapshot};
+use foregate_config::{App, Snapshot, folded};
 use foregate_session::{Claim, Session};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -67,15 +65,10 @@ pub(crate) fn remove_trusted(
     }
 }
 
-/// Whether an app might believe a header of this name. Many servers fold `_` and `.` into `-`, so
-/// every spelling counts as the one that it could become.
+/// Whether an app might believe a header of this name, in any spelling.
 fn is_trusted(name: &str, snapshot: &Snapshot, app: &App) -> bool {
-    let folded = if name.bytes().any(|byte| byte == b'_' || byte == b'.') {
-        Cow::Owned(name.replace(['_', '.'], "-"))
-    } else {
-        Cow::Borrowed(name)
-    };
-    let name = folded.as_ref();
+    let name = folded(name);
+    let name = name.as_ref();
     let by_foregate = match name.as_bytes().first() {
         Some(b'a') => name == "authorization",
         Some(b'c') => name == "cf-connecting-ip",
@@ -85,29 +78,19 @@ fn is_trusted(name: &str, snapshot: &Snapshot, app: &App) -> bool {
         Some(b'x') => {
             matches!(name, "x-real-ip" | "x-client-ip" | "x-cluster-client-ip" | "x-matched-path")
                 || TRUSTED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-                || app.names_a_method
-                    && matches!(
-                        name,
-                        "x-http-method" | "x-http-method-override" | "x-method-override"
-                    )
+                || app.names_a_method && METHOD_OVERRIDES.contains(&name)
         }
         _ => false,
     };
-    by_foregate || is_identity(name, snapshot)
+    // What any app is told about a visitor, no app is told by the visitor.
+    by_foregate || snapshot.identity_headers.contains(name)
 }
 
 const TRUSTED_PREFIXES: [&str; 5] =
     ["x-forwarded-", "x-original-", "x-rewrite-", "x-middleware-", "x-invoke-"];
 
-/// The identity headers of all apps are taken out on every app.
-fn is_identity(folded: &str, snapshot: &Snapshot) -> bool {
-    let fold = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
-    snapshot
-        .apps
-        .iter()
-        .flat_map(|app| &app.identity)
-        .any(|(name, _)| name.as_str().bytes().map(fold).eq(folded.bytes()))
-}
+const METHOD_OVERRIDES: [&str; 3] =
+    ["x-http-method", "x-http-method-override", "x-method-override"];
 
 /// Puts in who asks: the chain of addresses, the host and scheme that the visitor used.
 pub(crate) fn insert_forwarded(headers: &mut HeaderMap, peer: &Peer, authority: &str) {

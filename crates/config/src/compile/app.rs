@@ -12,7 +12,7 @@ use crate::key::Key;
 use crate::problem::Fault;
 use crate::raw::{self, OneOrMany};
 use crate::report::Report;
-use crate::snapshot::{App, CookieMode, Upstream};
+use crate::snapshot::{App, CookieMode, Upstream, folded};
 use crate::value;
 
 /// One per `[[app]]`, in the order of the file.
@@ -70,8 +70,8 @@ fn identity(raw: &raw::App, key: &Key, report: &mut Report) -> Vec<(HeaderName, 
         let name = report.accept(&key, value::identity_header(name));
         let claim = report.accept(&key, value::claim(claim));
         let (Some(name), Some(claim)) = (name, claim) else { continue };
-        let spelling = |name: &HeaderName| name.as_str().replace(['_', '.'], "-");
-        if identity.iter().any(|(other, _)| spelling(other) == spelling(&name)) {
+        let spelled = folded(name.as_str());
+        if identity.iter().any(|(other, _)| folded(other.as_str()) == spelled) {
             let fault = Fault::new("another line sets this header, in another spelling");
             report.error(&key, fault.hint("keep one of them"));
         }
