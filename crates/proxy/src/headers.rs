@@ -167,3 +167,73 @@ fn push_scalar(text: &mut String, claim: &Claim<'_>, in_list: bool) -> Option<()
     let is_scalar = claim.as_bool().is_some() || claim.as_f64().is_some();
     is_scalar.then(|| text.push_str(claim.text()))
 }
+
+#[cfg(test)]
+mod tests {
+    use foregate_config::{Environment, parse};
+    use foregate_session::ClaimPath;
+
+    use super::*;
+
+    const CONFIG: &str = r#"
+        [session]
+        secrets = ["a-public-test-secret-do-not-use-0123456789"]
+        [[app]]
+        host = "app.example.com"
+        upstream = "http://127.0.0.1:1"
+        headers = { "X-User-Id" = "session.sub" }
+    "#;
+
+    fn snapshot() -> Snapshot {
+        let loaded = parse("proxy.toml", CONFIG, &Environment::from_pairs([("", "")]));
+        loaded.unwrap_or_else(|problems| panic!("{problems:?}")).snapshot
+    }
+
+    #[test]
+    fn a_claim_becomes_a_header_that_can_be_read_in_one_way_only() {
+        let keyring = snapshot().keyring;
+        let check = |claim: &str, expected: Option<&str>| {
+            let claims = format!("{{\"sub\":\"1\",\"c\":{claim}}}");
+            let session = keyring.session_from_claims(&claims, None).unwrap();
+            let claim = session.claim(&ClaimPath::in_session("c").unwrap()).unwrap();
+            assert_eq!(header_text(&claim).as_deref(), expected, "{claims}");
+        };
+        check(r#""ada""#, Some("ada"));
+        check(r#""Ada Lovelace, née Byron""#, Some("Ada Lovelace, n%C3%A9e Byron"));
+        check(r#"" a ""#, Some("%20a%20"));
+        check(r#""100%""#, Some("100%25"));
+        check(r#""a\r\nX-Admin: 1\u0000""#, Some("a%0D%0AX-Admin: 1%00"));
+        check("12", Some("12"));
+        check("1.50", Some("1.50"));
+        check("true", Some("true"));
+        check(r#"["a","b,c",3,false]"#, Some("a,b%2Cc,3,false"));
+        check(r#"["a",null]"#, None);
+        check(r#"["a",["b"]]"#, None);
+        check("[]", None);
+        check(r#""""#, None);
+        check("null", None);
+        check("{}", None);
+    }
+
+    #[test]
+    fn a_connection_header_takes_out_what_it_names_and_nothing_that_frames() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "keep-alive, x-hop"),
+            ("connection", "host, content-length"),
+            ("keep-alive", "5"),
+            ("x-hop", "1"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("host", "app.example.com"),
+            ("content-length", "3"),
+            ("accept", "*/*"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        remove_hop_by_hop(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "content-length", "host"]);
+    }
+}

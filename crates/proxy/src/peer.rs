@@ -115,3 +115,62 @@ fn chain(connection: &Connection, headers: &HeaderMap, trusted: &TrustedProxies)
     kept.push(connection.address.to_string());
     HeaderValue::from_str(&kept.join(", ")).unwrap_or_else(|_| connection.text.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use foregate_config::{Environment, parse};
+
+    use super::*;
+
+    /// The chain, scheme and port of a request from `peer`, with 10.0.0.0/8 trusted.
+    fn check(peer: &str, headers: &[(&'static str, &'static str)], expected: (&str, &str, &str)) {
+        let config = r#"
+            [server]
+            trusted_proxies = ["10.0.0.0/8"]
+            [session]
+            secrets = ["a-public-test-secret-do-not-use-0123456789"]
+            [[app]]
+            host = "app.example.com"
+            upstream = "http://127.0.0.1:1"
+        "#;
+        let loaded = parse("proxy.toml", config, &Environment::from_pairs([("", "")]));
+        let snapshot = loaded.unwrap_or_else(|problems| panic!("{problems:?}")).snapshot;
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        let connection = Connection::new(peer.parse().unwrap());
+        let peer = Peer::of(&connection, &map, &snapshot.server.trusted_proxies);
+        let chain = peer.forwarded_for.to_str().unwrap();
+        let port = peer.port_of("app.example.com");
+        assert_eq!((chain, peer.scheme.as_str(), port.to_str().unwrap()), expected, "{headers:?}");
+    }
+
+    #[test]
+    fn only_a_trusted_peer_is_believed_and_no_further_than_it_saw() {
+        let told = [("x-forwarded-for", "6.6.6.6"), ("x-forwarded-proto", "https")];
+        check("192.0.2.1", &told, ("192.0.2.1", "http", "80"));
+        check("127.0.0.1", &told, ("127.0.0.1", "http", "80"));
+        check("10.0.0.1", &told, ("6.6.6.6, 10.0.0.1", "https", "443"));
+        check("::ffff:10.0.0.1", &told, ("6.6.6.6, 10.0.0.1", "https", "443"));
+        check("10.0.0.1", &[], ("10.0.0.1", "http", "80"));
+        let chain = [("x-forwarded-for", "1.1.1.1, 6.6.6.6"), ("x-forwarded-for", "10.0.0.9")];
+        check("10.0.0.1", &chain, ("6.6.6.6, 10.0.0.9, 10.0.0.1", "http", "80"));
+        let odd = [("x-forwarded-for", "6.6.6.6, nonsense")];
+        check("10.0.0.1", &odd, ("10.0.0.1", "http", "80"));
+        let doubled = [("x-forwarded-proto", "https"), ("x-forwarded-proto", "http")];
+        check("10.0.0.1", &doubled, ("10.0.0.1", "http", "80"));
+        let port = [("x-forwarded-proto", "https"), ("x-forwarded-port", "8443")];
+        check("10.0.0.1", &port, ("10.0.0.1", "https", "8443"));
+        check("10.0.0.1", &[("x-forwarded-port", "x")], ("10.0.0.1", "http", "80"));
+    }
+
+    #[test]
+    fn a_port_that_the_visitor_wrote_comes_first() {
+        let connection = Connection::new("127.0.0.1".parse().unwrap());
+        let peer = Peer::of(&connection, &HeaderMap::new(), &TrustedProxies::default());
+        assert_eq!(peer.port_of("app.example.com:8443"), "8443");
+        assert_eq!(peer.port_of("[::1]:8443"), "8443");
+        assert_eq!(peer.port_of("[::1]"), "80");
+    }
+}
