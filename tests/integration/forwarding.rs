@@ -136,7 +136,7 @@ async fn failures_of_the_app_say_so() {
 
 #[tokio::test]
 async fn an_app_that_is_down_is_a_502_and_the_gate_starts_without_it() {
-    let config = crate::world::config("http://127.0.0.1:9/refresh", "http://127.0.0.1:9");
+    let config = crate::world::config("", "http://127.0.0.1:9");
     let gate = foregate_tests::Gate::start(&config).await;
     let browser = foregate_tests::Browser::new(gate.address());
     let answer = browser.fetch(&format!("{APP}/about")).await;

@@ -2,6 +2,7 @@
 
 mod admission;
 mod architecture;
+mod backends;
 mod demo;
 mod forwarding;
 mod interop;

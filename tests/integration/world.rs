@@ -29,10 +29,15 @@ impl World {
 
     /// With more tables at the end of the configuration.
     pub(crate) async fn with(more: &str) -> Self {
+        Self::with_backend(json_backend, more).await
+    }
+
+    /// With these `[backend]` tables, made from the backend's address.
+    pub(crate) async fn with_backend(tables: impl Fn(&Backend) -> String, more: &str) -> Self {
         let settings = BackendSettings { access_life: LIFE, ..BackendSettings::default() };
         let backend = Backend::start(ANY, settings).await.unwrap();
         let origin = Origin::start(ANY).await.unwrap();
-        let config = [&config(&backend.refresh_url(), &origin.url()), more].concat();
+        let config = [&config(&tables(&backend), &origin.url()), more].concat();
         let gate = Gate::start_with(&config, &[("FOREGATE_LOG", "trace")]).await;
         Self { backend, origin, gate }
     }
@@ -65,18 +70,19 @@ pub(crate) fn session_cookie(grant: &Grant) -> String {
     cookie_header(COOKIE, &seal_v4(SECRET, &claims, random()))
 }
 
-pub(crate) fn config(refresh_url: &str, app: &str) -> String {
+fn json_backend(backend: &Backend) -> String {
+    let refresh_url = backend.refresh_url();
+    format!("[backend]\ntimeout = \"2s\"\nrefresh_url = \"{refresh_url}\"\n")
+}
+
+pub(crate) fn config(backend: &str, app: &str) -> String {
     format!(
         r#"[session]
 secrets = ["{SECRET}"]
 domain = ".example.com"
 secure = false
 
-[backend]
-dialect = "json"
-timeout = "2s"
-refresh_url = "{refresh_url}"
-
+{backend}
 [login]
 url = "http://auth.example.com/login"
 

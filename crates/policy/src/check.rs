@@ -122,6 +122,8 @@ impl<'a> Above<'a> {
             let Some(outline) = outline else { continue };
             if self.rules[index].access == Access::Public {
                 self.public.add(index, &outline);
+            }
+            if self.rules[index].access == Access::Public && index < SAMPLED_RULES {
                 let texts = samples(&outline).into_iter();
                 let mut texts = texts.filter(|text| self.takes(index, text));
                 let opening = texts.next().map(|text| (index, text));
@@ -177,6 +179,9 @@ impl<'a> Above<'a> {
                 openings.find(|(other, text)| is_open(*other) && self.takes(index, text))
             };
             let by_segments = self.public.overlapping(outline, &is_open_above);
+            if index >= SAMPLED_RULES {
+                return by_segments;
+            }
             by_segments.or_else(taken_first).or_else(|| Some(takes_opening()?.0))
         })
     }
@@ -190,5 +195,7 @@ impl<'a> Above<'a> {
     }
 }
 
-/// Bounds the time that one pattern's check takes.
+/// Bound the time of the check: rules beyond are held against others by segments only, and an
+/// expression against so many openings.
+const SAMPLED_RULES: usize = 1000;
 const OPENING_LIMIT: usize = 100;

@@ -96,6 +96,8 @@ pub(crate) enum Ending {
 #[derive(Debug)]
 pub(crate) struct Pattern {
     pub(crate) way: Vec<Segment>,
+    /// Text that the next segment begins with; only for [`Ending::Program`].
+    pub(crate) lead: String,
     pub(crate) ending: Ending,
     /// Whether letter case makes a difference to it.
     pub(crate) case_matters: bool,
@@ -111,7 +113,7 @@ impl Pattern {
         let builder = Builder { wrapper, reader };
         let tokens = builder.tokens(source)?;
         let case_matters = builder.case_matters(&tokens)?;
-        let Outline { mut way, ending } = builder.outline(&tokens)?;
+        let Outline { mut way, ending, lead } = builder.outline(&tokens)?;
         let starts_anywhere = way.is_empty() && (!wrapper.base.is_empty() || wrapper.localized);
         let ending = if source == "/" {
             way.clear();
@@ -129,7 +131,7 @@ impl Pattern {
                 _ => Ending::Program(builder.program(source, &tokens)?),
             }
         };
-        Ok(Self { way, ending, case_matters })
+        Ok(Self { way, lead, ending, case_matters })
     }
 
     /// The pattern's whole meaning, whatever its cheapest form is.
@@ -154,9 +156,23 @@ struct Builder<'a> {
 pub(crate) struct Outline {
     pub(crate) way: Vec<Segment>,
     pub(crate) ending: Option<Tail>,
+    /// Without an ending: text that the segment behind the way begins with.
+    pub(crate) lead: String,
 }
 
 impl Outline {
+    fn whole(way: Vec<Segment>, ending: Tail) -> Self {
+        Self { way, ending: Some(ending), lead: String::new() }
+    }
+
+    fn partial(way: Vec<Segment>, open: Option<Segment>) -> Self {
+        let lead = match open {
+            Some(Segment::Text(text)) => text,
+            Some(Segment::Any) | None => String::new(),
+        };
+        Self { way, ending: None, lead }
+    }
+
     /// The outline of a pattern without a wrapper.
     pub(crate) fn of(source: &str, reader: Reader) -> Result<Self, PatternError> {
         let builder = Builder { wrapper: &Wrapper::default(), reader };
@@ -333,7 +349,7 @@ impl Builder<'_> {
             match token {
                 Token::Text(text) => {
                     if !self.follow_text(text, &mut way, &mut open) {
-                        return Ok(Outline { way, ending: None });
+                        return Ok(Outline::partial(way, open));
                     }
                 }
                 Token::Key { prefix, suffix, value, modifier } => {
@@ -342,7 +358,7 @@ impl Builder<'_> {
                         && (matches!(modifier, Modifier::Once | Modifier::Plus)
                             || is_last && *value == Value::Segment);
                     if !ends_before || !close(&mut way, &mut open) {
-                        return Ok(Outline { way, ending: None });
+                        return Ok(Outline::partial(way, open));
                     }
                     match (value, modifier) {
                         (Value::Segment, Modifier::Once) => open = Some(Segment::Any),
@@ -352,7 +368,7 @@ impl Builder<'_> {
                                 Modifier::Star => Tail::Star,
                                 Modifier::Once | Modifier::Plus => Tail::Plus,
                             };
-                            return Ok(Outline { way, ending: Some(tail) });
+                            return Ok(Outline::whole(way, tail));
                         }
                         (Value::Regexp(text), Modifier::Once) => {
                             let node = self.expression(text)?;
@@ -360,21 +376,23 @@ impl Builder<'_> {
                                 && is_last
                                 && let Some(all_but) = Exclusions::of(&node)
                             {
-                                return Ok(Outline { way, ending: Some(Tail::AllBut(all_but)) });
+                                return Ok(Outline::whole(way, Tail::AllBut(all_but)));
                             }
                             if node.may_take(u16::from(b'/')) || node.may_be_empty() {
-                                return Ok(Outline { way, ending: None });
+                                return Ok(Outline::partial(way, open));
                             }
                             exact = false;
                             open = Some(Segment::Any);
                         }
-                        _ => return Ok(Outline { way, ending: None }),
+                        _ => return Ok(Outline::partial(way, open)),
                     }
                 }
             }
         }
-        let whole = close(&mut way, &mut open) && exact;
-        Ok(Outline { way, ending: whole.then_some(Tail::End) })
+        Ok(match close(&mut way, &mut open) && exact {
+            true => Outline::whole(way, Tail::End),
+            false => Outline::partial(way, None),
+        })
     }
 
     /// False where the text does not go on by whole, non-empty segments.

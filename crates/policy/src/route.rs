@@ -125,6 +125,6 @@ impl<'r> Route<'r> {
             }
             _ => false,
         };
-        self.hits().find(refuses).unwrap_or(self.strictest()).rule
+        self.hits().find(refuses).unwrap_or_else(|| self.strictest()).rule
     }
 }

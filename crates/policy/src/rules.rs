@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::check::warnings;
 use crate::compile::compile_app;
 use crate::explain::{Explained, ExplainedReading};
-use crate::head::{Head, RawHead};
+use crate::head::Head;
 use crate::host::Host;
 use crate::roles::{RoleSet, RoleSource};
 use crate::route::{Hit, Route};
@@ -91,18 +91,6 @@ impl Rules {
             });
         });
         Ok(Explained { app, readings })
-    }
-
-    /// The app and the rule that keep strangers from opening `url` (absolute, http or https).
-    /// None where they may, and where the URL is no page of ours.
-    pub fn guards(&self, url: &str) -> Option<(usize, Option<usize>)> {
-        let (scheme, rest) = url.split('#').next()?.split_once("://")?;
-        let is_web = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
-        let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
-        let head = Head::parse(RawHead::get(authority, &target)).ok().filter(|_| is_web)?;
-        let route = self.route(&head).ok()?;
-        (route.access() != Access::Public).then(|| (route.app(), route.rule()))
     }
 
     /// Whether some app has this host.

@@ -3,7 +3,9 @@
 mod common;
 
 use common::{HOST, access, app, compile, get, rules, session, spec};
-use foregate_policy::{Access, Field, Head, Host, Pass, RawHead, Refusal, Rules};
+use foregate_policy::{
+    Access, ConditionSpec, Field, Head, Host, MatcherSpec, RawHead, Refusal, Rules,
+};
 
 fn decide(rules: &Rules, raw: RawHead<'_>, claims: Option<&str>) -> Result<bool, Refusal> {
     let head = Head::parse(raw)?;
@@ -274,15 +276,6 @@ fn a_page_address_of_a_public_page_is_public() {
 }
 
 #[test]
-fn a_login_behind_its_own_gate_is_found() {
-    let (rules, _) = compile(vec![app("auth.example.com", Access::Session, &["public * /login"])]);
-    assert_eq!(rules.guards("https://auth.example.com/login?x=1#y"), None);
-    assert_eq!(rules.guards("https://elsewhere.example/x"), None);
-    assert_eq!(rules.guards("https://Auth.example.com:8443/signin"), Some((0, None)));
-    assert_eq!(rules.guards("http://auth.example.com"), Some((0, None)));
-}
-
-#[test]
 fn every_error_is_found_at_its_place() {
     let mut apps = vec![
         app("a.example.com:80", Access::Session, &[]),
@@ -316,10 +309,78 @@ fn every_error_is_found_at_its_place() {
 }
 
 #[test]
-fn nobody_passes_without_a_route() {
-    // A `Pass` has no public constructor: this line is all there is.
-    let pass: fn(&foregate_policy::Route<'_>) -> Result<Pass, Refusal> = |route| route.preflight();
-    let rules = rules(Access::Public, &[]);
-    let head = Head::parse(get("/")).unwrap();
-    assert!(pass(&rules.route(&head).unwrap()).is_ok());
+fn a_rule_that_is_hardly_meant_is_warned_of() {
+    let check = |rules: &[&str], expected: &[(usize, &str)]| {
+        let (_, warnings) = compile(vec![app(HOST, Access::Session, rules)]);
+        let found: Vec<_> =
+            warnings.iter().map(|it| (it.place.rule.unwrap(), it.message.as_str())).collect();
+        let matches = found.len() == expected.len()
+            && found
+                .iter()
+                .zip(expected)
+                .all(|(found, expected)| found.0 == expected.0 && found.1.contains(expected.1));
+        assert!(matches, "{rules:?}: {found:?}, expected {expected:?}");
+    };
+    let silent = |rule| (rule, "can never speak");
+    let opened = |rule| (rule, "is public and opens");
+    let idle = |rule| (rule, "no request gets here");
+
+    check(&["public * / /about /_next/static/:path*", "admin * /admin/:path*"], &[]);
+    check(&["session * /a", "admin * /a"], &[silent(1)]);
+    check(&["session * /a/:path*", "admin * /a/b /a/:x/c"], &[silent(1)]);
+    check(&["session * /:path*", "admin * /a/:x(\\d+)"], &[silent(1)]);
+    check(&["session * /(.*)", "admin * /"], &[silent(1)]);
+    check(&["session GET,POST /a", "admin POST,HEAD /a"], &[silent(1)]);
+    check(
+        &["session GET /a", "session * /b", "admin GET,POST /a", "admin GET /a /b"],
+        &[silent(3)],
+    );
+    check(&["session * /a/:x", "admin * /a/:path*"], &[]);
+    check(&["session * /a/:x(\\d+)", "admin * /a/:x(\\d+)"], &[silent(1)]);
+
+    check(&["public * /admin/login", "admin * /admin/:path*"], &[opened(1)]);
+    check(&["public * /:x/b", "admin * /a/:y"], &[opened(1)]);
+    check(&["public POST /a", "admin GET /a/:path*"], &[]);
+    check(&["public * /((?!api).*)", "admin * /admin/:path*"], &[opened(1)]);
+    check(&["public * /admin/login", "admin * /admin(.*)"], &[opened(1)]);
+    check(&["public * /a/:path*", "deny * /:x/b"], &[opened(1)]);
+    check(&["admin * /admin/:path*", "public * /admin/login"], &[silent(1)]);
+
+    check(&["admin * /a/../b", "admin * /a%2Fb"], &[idle(0), idle(1)]);
+}
+
+#[test]
+fn a_condition_that_the_visitor_controls_is_warned_of_and_does_not_count() {
+    let condition = |kind: &str, key: Option<&str>, value: &str| ConditionSpec {
+        kind: kind.to_owned(),
+        key: key.map(str::to_owned),
+        value: Some(value.to_owned()),
+    };
+    let mut app = app("*.example.com", Access::Session, &[]);
+    let entry = |source: &str, has, missing| MatcherSpec {
+        source: source.to_owned(),
+        has,
+        missing,
+        locale: None,
+    };
+    app.matcher = Some(vec![
+        entry("/a", vec![condition("cookie", Some("sid"), "")], Vec::new()),
+        entry("/b", vec![condition("host", None, "(?<tenant>x|y)\\.example\\.com")], Vec::new()),
+        entry("/c", Vec::new(), vec![condition("host", None, "x\\..*")]),
+        entry("/d/", Vec::new(), Vec::new()),
+    ]);
+    let (rules, warnings) = compile(vec![app]);
+    let found: Vec<_> = warnings.iter().map(|it| (it.place.key, it.place.item)).collect();
+    assert_eq!(found, [("matcher", Some(0)), ("matcher", Some(3))], "{warnings:?}");
+    let check = |host, target, expected| {
+        let head = Head::parse(RawHead::get(host, target)).unwrap();
+        assert_eq!(rules.route(&head).unwrap().access(), expected, "{host}{target}");
+    };
+    check("x.example.com", "/a", Access::Session);
+    check("x.example.com", "/b", Access::Session);
+    check("X.example.com:80", "/b", Access::Session);
+    check("z.example.com", "/b", Access::Public);
+    check("x.example.com", "/c", Access::Public);
+    check("z.example.com", "/c", Access::Session);
+    check("z.example.com", "/elsewhere", Access::Public);
 }

@@ -128,7 +128,11 @@ impl<'a> Pair<'a> {
         {
             return String::from_utf8_lossy(&decoded).into_owned().into();
         }
-        String::from_utf8_lossy(self.value)
+        // Sealed text is ASCII, which this check takes in strides and the lossy one byte by byte.
+        match std::str::from_utf8(self.value) {
+            Ok(text) => text.into(),
+            Err(_) => String::from_utf8_lossy(self.value),
+        }
     }
 
     pub(crate) fn has_value(&self) -> bool {

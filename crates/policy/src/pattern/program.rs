@@ -315,3 +315,50 @@ impl States {
 
 /// Bounds what one pattern costs per character.
 const STEP_LIMIT: usize = 20_000;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pattern::{Form, Reader};
+
+    fn steps(expression: &str, text: &str) -> usize {
+        let reader = Reader { form: Form::Written, fold: false };
+        let program = Program::compile(&reader.read(expression).unwrap().0).unwrap();
+        let mut steps = 0;
+        program.run(text.as_bytes(), &mut || steps += 1);
+        steps
+    }
+
+    #[test]
+    fn patterns_that_ruin_a_backtracking_engine_take_linear_time() {
+        for expression in [
+            "^(?:a+)+$",
+            "^(?:a|a)*$",
+            "^(?:a*)*b$",
+            "^(?:.*)*.*x$",
+            "^(?:a?){20}a{20}$",
+            "(?!(?:a+)+$).*$",
+            "(?!.*a.*a.*a.*b).*$",
+        ] {
+            let of_length = |length: usize| steps(expression, &format!("{}!", "a".repeat(length)));
+            let (short, long) = (of_length(100), of_length(800));
+            assert!(long <= 9 * short, "{expression}: {short}, {long}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn work_is_bounded_by_pattern_size_times_path_length(
+            expression in "(\\(\\?!a\\|\\.\\*b\\))?([ab.](\\*|\\+|\\?|\\{1,3\\})?|\\((\\?:)?[ab]\\|[ab.]\\*\\)[*+]?){0,8}",
+            text in "[ab]{0,60}",
+        ) {
+            let reader = Reader { form: Form::Written, fold: false };
+            let program = Program::compile(&reader.read(&expression).unwrap().0).unwrap();
+            let codes = program.ahead.iter().chain([&program.code]);
+            let size: usize = codes.map(|code| code.steps.len()).sum();
+            prop_assert!(steps(&expression, &text) <= 4 * size * (text.len() + 1));
+        }
+    }
+}

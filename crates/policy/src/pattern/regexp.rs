@@ -376,3 +376,94 @@ const SPACE: &[(u16, u16)] = &[
     (0x3000, 0x3000),
     (0xFEFF, 0xFEFF),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pattern::Program;
+
+    fn matches(expression: &str, fold: bool, text: &str) -> bool {
+        let reader = Reader { form: Form::Written, fold };
+        let (node, _) = reader.read(&format!("^(?:{expression})$")).unwrap();
+        let units: Vec<u16> = text.encode_utf16().collect();
+        Program::compile(&node).unwrap().matches(&units)
+    }
+
+    /// Answers as Node 20 gives them.
+    #[test]
+    fn an_expression_means_what_it_means_in_javascript() {
+        let check = |expression: &str, yes: &[&str], no: &[&str]| {
+            for text in yes {
+                assert!(matches(expression, false, text), "{expression} {text:?}");
+            }
+            for text in no {
+                assert!(!matches(expression, false, text), "{expression} {text:?}");
+            }
+        };
+        check("a|bc?", &["a", "b", "bc"], &["", "ab", "c"]);
+        check("a{2}b{1,}c{0,1}?", &["aab", "aabbc"], &["ab", "aac", "aabcc"]);
+        check("a{,2}", &["a{,2}"], &["", "aa"]);
+        check("x{a}]", &["x{a}]"], &["x"]);
+        check(".", &["a", "\u{e9}", "\u{85}"], &["", "\n", "\r", "\u{2028}", "\u{1f600}"]);
+        check("..", &["ab", "\u{1f600}"], &["\u{e9}"]);
+        check("[\u{1f600}]", &[], &["\u{1f600}"]);
+        check("\u{1f600}+", &["\u{1f600}"], &["\u{1f600}\u{1f600}"]);
+        check("\\d\\w", &["1_", "0Z"], &["\u{664}a", "1\u{e9}", "1-"]);
+        check("\\s", &[" ", "\u{a0}", "\u{feff}", "\u{3000}", "\u{2029}"], &["\u{85}", "\u{200b}"]);
+        check("[\\d-x]+", &["1-x"], &["5y"]);
+        check("[^]", &["a", "\n"], &[""]);
+        check("[]", &[], &["", "a"]);
+        check("[]a]", &[], &["a", "]"]);
+        check("[\\]\\-a^]+", &["]-a^"], &["b"]);
+        check("[a\\b]", &["a", "\u{8}"], &["b"]);
+        check("\\x41\\u0042\\cA\\0\\t", &["AB\u{1}\u{0}\t"], &[]);
+        check("\\xg\\u12\\c1\\p{2}", &["xgu12\\c1pp"], &["xgu12c1pp"]);
+        check("\\bab\\b.\\Bc", &[], &["ab.c", "abc"]);
+        check("a\\b-\\bc", &["a-c"], &[]);
+        check("(?<name>a)(?:b)(c)", &["abc"], &[]);
+        check("(a*)*b", &["b", "aab"], &["a"]);
+        check("$a|^", &[""], &["a"]);
+    }
+
+    #[test]
+    fn case_is_folded_for_ascii_letters_alone() {
+        let check = |expression, text, expected| {
+            assert_eq!(matches(expression, true, text), expected, "{expression} {text}");
+        };
+        check("aB", "Ab", true);
+        check("[a-c]+", "ABC", true);
+        check("[^x]", "X", false);
+        check("\u{e9}", "\u{c9}", false);
+        check("[@-Z]", "z", true);
+        check("\\x41", "a", true);
+        check("\\W", "a", false);
+    }
+
+    #[test]
+    fn what_has_no_linear_meaning_is_refused() {
+        let check = |expression: &str, part: &str| {
+            let error = Reader { form: Form::Written, fold: false }.read(expression).unwrap_err();
+            assert!(error.message.contains(part), "{expression}: {error}");
+        };
+        for expression in
+            ["(?=a)", "(?<=a)b", "(?<!a)b", "a(?!b)", "(?:(?!a)b)*", "(?!a(?!b))", "(?!a)*"]
+        {
+            check(expression, "linear time");
+        }
+        for expression in ["(a)\\1", "\\01", "[\\2]", "(?<n>a)\\k<n>"] {
+            check(expression, "not read");
+        }
+        for expression in [
+            "*", "a**", "^*", "{1}", "(", ")", "a)", "[a", "\\", "[b-a]", "a{2,1}", "(?i:a)",
+            "(?<n",
+        ] {
+            check(expression, "not a regular expression");
+        }
+        assert!(
+            Program::compile(
+                &Reader { form: Form::Written, fold: false }.read("((a{99}){99}){99}").unwrap().0
+            )
+            .is_err()
+        );
+    }
+}

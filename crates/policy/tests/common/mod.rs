@@ -9,10 +9,10 @@ use foregate_session::{
     ClaimPath, Keyring, KeyringSettings, SameSite, Secret, Session, TokenPaths,
 };
 
-pub const HOST: &str = "app.example.com";
+pub(crate) const HOST: &str = "app.example.com";
 
 /// `"public GET,POST /a /b"`, `"deny * /x"`, `"admin,staff * /y"` (roles), `"session * /z"`.
-pub fn rule(text: &str) -> RuleSpec {
+pub(crate) fn rule(text: &str) -> RuleSpec {
     let mut words = text.split_whitespace();
     let (access, roles) = match words.next().unwrap() {
         "public" => (Some(Access::Public), Vec::new()),
@@ -27,7 +27,7 @@ pub fn rule(text: &str) -> RuleSpec {
     RuleSpec { paths: words.map(str::to_owned).collect(), methods, access, roles }
 }
 
-pub fn app(host: &str, access: Access, rules: &[&str]) -> AppSpec {
+pub(crate) fn app(host: &str, access: Access, rules: &[&str]) -> AppSpec {
     AppSpec {
         host: host.to_owned(),
         access,
@@ -40,7 +40,7 @@ pub fn app(host: &str, access: Access, rules: &[&str]) -> AppSpec {
     }
 }
 
-pub fn spec(apps: Vec<AppSpec>) -> PolicySpec {
+pub(crate) fn spec(apps: Vec<AppSpec>) -> PolicySpec {
     PolicySpec {
         apps,
         role_claims: ["session.role", "session.roles"]
@@ -52,25 +52,25 @@ pub fn spec(apps: Vec<AppSpec>) -> PolicySpec {
     }
 }
 
-pub fn compile(apps: Vec<AppSpec>) -> (Rules, Vec<Finding>) {
+pub(crate) fn compile(apps: Vec<AppSpec>) -> (Rules, Vec<Finding>) {
     Rules::compile(&spec(apps)).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
 /// The rules of one app, without regard to warnings.
-pub fn rules(access: Access, texts: &[&str]) -> Rules {
+pub(crate) fn rules(access: Access, texts: &[&str]) -> Rules {
     compile(vec![app(HOST, access, texts)]).0
 }
 
-pub fn get(target: &str) -> RawHead<'_> {
+pub(crate) fn get(target: &str) -> RawHead<'_> {
     RawHead::get(HOST, target)
 }
 
 /// What the strictest reading of `GET target` asks for.
-pub fn access(rules: &Rules, target: &str) -> Access {
+pub(crate) fn access(rules: &Rules, target: &str) -> Access {
     rules.route(&Head::parse(get(target)).unwrap()).unwrap().access()
 }
 
-pub fn session(claims: &str) -> Session {
+pub(crate) fn session(claims: &str) -> Session {
     let keyring = Keyring::new(KeyringSettings {
         format: None,
         secrets: vec![Secret::new("a secret of the tests alone")],
