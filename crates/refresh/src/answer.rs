@@ -5,12 +5,11 @@
 
 use std::time::Duration;
 
-use foregate_session::{Secret, UnixSeconds};
+use foregate_session::{Jwt, Secret, UnixSeconds};
 use serde_json::Value;
 
 use crate::endpoint::TokenAnswer;
 use crate::outcome::Fault;
-use crate::tokens::Jwt;
 
 /// Where an answer keeps what, and which answers are refusals.
 pub(crate) struct AnswerRules {
@@ -83,7 +82,7 @@ impl AnswerRules {
         let access_expires_at = at(&self.expires_at)
             .and_then(timestamp)
             .or_else(|| Some(sent_at.saturating_add(lifetime(at(&self.expires_in)?)?)))
-            .or_else(|| Jwt::read(access_token.expose())?.expires_at);
+            .or_else(|| Jwt::read(access_token.expose())?.expires_at());
 
         // An empty one means the same as none.
         let refresh_token = self.refresh_token.find(&body).filter(|token| *token != "");
@@ -97,7 +96,7 @@ impl AnswerRules {
             .and_then(timestamp)
             .or_else(|| Some(sent_at.saturating_add(lifetime(at(&self.refresh_expires_in)?)?)))
             .filter(|end| *end > sent_at)
-            .or_else(|| Jwt::read(refresh_token.as_ref()?.expose())?.expires_at)
+            .or_else(|| Jwt::read(refresh_token.as_ref()?.expose())?.expires_at())
             .filter(|end| *end > sent_at);
 
         let id_token = at(&self.id_token).and_then(secret);
@@ -148,7 +147,7 @@ impl Path {
 
 /// Seconds or milliseconds since 1970, told apart by size: 10^11 is the year 5138 or 1973. Zero and
 /// below say nothing.
-pub(crate) fn timestamp(value: &Value) -> Option<UnixSeconds> {
+fn timestamp(value: &Value) -> Option<UnixSeconds> {
     let number = number(value).filter(|number| *number > 0.0)?;
     let seconds = if number < 1e11 { number } else { number / 1000.0 };
     Some(UnixSeconds(seconds as i64))

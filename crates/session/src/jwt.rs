@@ -1,12 +1,35 @@
 //! What a token says about itself, where it is a JWT (RFC 7519 §3). Nothing is verified: the token
 //! comes from a session that we sealed or from the backend, and whoever it is sent to checks it.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::claims::Claims;
 use crate::time::{Stamp, UnixSeconds};
+
+/// A JWT, as far as renewing tokens looks into it.
+pub struct Jwt(Claims);
+
+impl Jwt {
+    /// `None`: not a JWT, as many access tokens are not.
+    pub fn read(token: &str) -> Option<Self> {
+        payload(token).map(Self)
+    }
+
+    /// `sub`, which home-made backends write as a number, too.
+    pub fn subject(&self) -> Option<Cow<'_, str>> {
+        let sub = self.0.claim("sub")?;
+        sub.as_str().or_else(|| sub.as_f64().map(|_| Cow::Borrowed(sub.text())))
+    }
+
+    /// `exp`; an end before 1970 or at its first second is none.
+    pub fn expires_at(&self) -> Option<UnixSeconds> {
+        time(&self.0, "exp").filter(|end| *end > UnixSeconds(0))
+    }
+}
 
 /// The payload of `token`, whatever its `alg`. `None` if it is no JWT.
 pub(crate) fn payload(token: &str) -> Option<Claims> {
@@ -50,6 +73,21 @@ mod tests {
         check("e30.e30.e30.e30", None);
         check("e30.W10.e30", None);
         check("e30._w.e30", None);
+    }
+
+    #[test]
+    fn a_jwt_tells_its_subject_and_its_end() {
+        let check = |claims: &str, wanted: (Option<&str>, Option<i64>)| {
+            let token = format!("e30.{}.c2ln", LENIENT.encode(claims));
+            let jwt = Jwt::read(&token).unwrap();
+            let end = jwt.expires_at().map(|end| end.0);
+            assert_eq!((jwt.subject().as_deref(), end), wanted, "{claims}");
+        };
+        check(r#"{"sub":"ann","exp":1900000000}"#, (Some("ann"), Some(1_900_000_000)));
+        check(r#"{"sub":"müller","exp":0}"#, (Some("müller"), None));
+        check(r#"{"sub":7,"exp":"soon"}"#, (Some("7"), None));
+        check(r#"{"sub":null}"#, (None, None));
+        check("{}", (None, None));
     }
 
     #[test]

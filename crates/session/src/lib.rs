@@ -47,6 +47,7 @@ pub use claim_path::{ClaimPath, ClaimPathError};
 pub use claims::Claim;
 pub use cookie::Cookies;
 pub use freshness::Freshness;
+pub use jwt::Jwt;
 pub use keyring::{Keyring, KeyringSettings, Survey};
 pub use keys::Format;
 pub use no_session::{InvalidReason, NoSession};

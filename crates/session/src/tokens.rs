@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::claim_path::ClaimPath;
 use crate::claims::{Claim, Claims};
 use crate::json;
-use crate::jwt;
+use crate::jwt::Jwt;
 use crate::secret::Secret;
 use crate::time::{Stamp, Unit, UnixSeconds};
 
@@ -217,7 +217,7 @@ fn replace_end(claims: &mut Claims, paths: &[ClaimPath], end: Option<UnixSeconds
 
 /// When `token` ends by its own account. Zero is how Keycloak says "never" of offline tokens.
 pub(crate) fn jwt_end(token: &str) -> Option<UnixSeconds> {
-    jwt::time(&jwt::payload(token)?, "exp").filter(|end| *end > UnixSeconds(0))
+    Jwt::read(token)?.expires_at()
 }
 
 #[cfg(test)]
