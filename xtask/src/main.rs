@@ -47,7 +47,7 @@ fn main() -> anyhow::Result<()> {
 
 /// The checkout.
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or_else(|| Path::new("."))
 }
 
 /// Builds the program and says where it is.

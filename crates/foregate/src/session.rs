@@ -127,7 +127,8 @@ impl<'s> Decoded<'s> {
                 writeln!(out, "{} opens: {format}, secret {}", session.name, session.secret)?;
                 let claims: serde_json::Value = serde_json::from_str(session.claims.get())?;
                 writeln!(out, "{claims:#}")?;
-                let time = |at: Option<i64>| at.map_or("unknown".to_owned(), |at| at.to_string());
+                let time =
+                    |at: Option<i64>| at.map_or_else(|| "unknown".to_owned(), |at| at.to_string());
                 writeln!(out, "session ends      {}", time(session.expires_at))?;
                 let end = time(session.access_expires_at);
                 writeln!(out, "access token ends {end} ({})", session.freshness)?;

@@ -1,30 +1,39 @@
-//! Whether a request may pass, and as whom. No clock, no I/O, no logging; cookies and tokens are
-//! somebody else's.
+//! Whether a request may pass, and as whom. It refuses to know clocks, networks, logs, cookies and
+//! tokens: a session comes in opened, a request as its parts, and a decision goes out.
 //!
 //! ```text
-//! RawHead ──> Head ──> Rules::route ──> Route ──> Pass or Refusal
-//!             one host, one path        every reading of the path, decided by first match
+//! PolicySpec ──> Rules ───────────┐
+//! RawHead ─────> Head ──> Rules::route ──> Route ──> Pass or Refusal
+//!                │                         │
+//!                one host, one path        what every reading of the path asks for
 //! ```
+//!
+//! A path has one canonical form or none ([`CanonicalPath`]); it is what rules see and what the
+//! app gets. Servers behind the gate may still read that form differently, so a route holds the
+//! decision of each such reading, and a request must satisfy them all.
 
 mod access;
-mod app;
-mod check;
-mod compile;
-mod explain;
 mod head;
 mod host;
-mod outlines;
 mod path;
+
 mod pattern;
 mod reading;
+mod table;
+mod tables;
+mod text;
+
+mod app;
+mod explain;
 mod roles;
 mod route;
 mod rules;
 mod same_site;
+
+mod check;
+mod compile;
+mod outlines;
 mod spec;
-mod table;
-mod tables;
-mod text;
 
 pub use access::{Access, Pass, Refusal};
 pub use explain::{Explained, ExplainedReading};

@@ -1,5 +1,7 @@
 //! Who passes, and why not: hosts, methods, roles, readings, same-site.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{HOST, access, app, compile, get, rules, session, spec};
@@ -174,6 +176,30 @@ fn a_guarded_page_is_guarded_under_every_address() {
     for target in ["/", "/dashboardx", "/x/dashboard", "/_next/data/build/other.json", "/caf%C3%89"]
     {
         assert_eq!(access(&rules, target), Access::Public, "{target}");
+    }
+}
+
+#[test]
+fn the_longest_pattern_and_the_deepest_path_are_no_trouble() {
+    let deepest = "/a".repeat(2000);
+    let rules = rules(Access::Public, &[&format!("session * {deepest}"), "public * /:p*/b"]);
+    assert_eq!(access(&rules, &deepest), Access::Session);
+    assert_eq!(access(&rules, &format!("{deepest}/b")), Access::Public);
+    assert_eq!(access(&rules, &"/a".repeat(8000)), Access::Public);
+}
+
+/// `threats.md` row 16: a byte that no wildcard takes would be a way past every rule.
+#[test]
+fn whatever_a_path_may_hold_is_taken_by_every_wildcard() {
+    let raw = (0..128_u8).map(|byte| format!("/a/{}", char::from(byte)));
+    let escaped = (0..128_u8).map(|byte| format!("/a/%{byte:02X}"));
+    for pattern in ["/a/:p", "/a/:p?", "/a/:p*", "/a/:p+", "/a/(.*)", "/a(.*)", "/((?!b).*)"] {
+        let rules = rules(Access::Public, &[&format!("session * {pattern}")]);
+        for target in raw.clone().chain(escaped.clone()) {
+            if Head::parse(get(&target)).is_ok() && !target.contains('?') {
+                assert_eq!(access(&rules, &target), Access::Session, "{pattern} {target}");
+            }
+        }
     }
 }
 

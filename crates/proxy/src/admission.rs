@@ -82,13 +82,10 @@ impl<E: TokenEndpoint> Gate<'_, E> {
         if head.is_preflight() {
             return Ok(self.stranger(route.preflight()?, cookies));
         }
-        let session = match self.snapshot.keyring.open(cookies, now) {
-            Ok(session) => session,
-            Err(_) => {
-                let pass = route.without_session(head)?;
-                let own_authorization = self.snapshot.apps[pass.app()].pass_authorization;
-                return Ok(Grant { own_authorization, ..self.stranger(pass, cookies) });
-            }
+        let Ok(session) = self.snapshot.keyring.open(cookies, now) else {
+            let pass = route.without_session(head)?;
+            let own_authorization = self.snapshot.apps[pass.app()].pass_authorization;
+            return Ok(Grant { own_authorization, ..self.stranger(pass, cookies) });
         };
         let pass = route.decide(head, &session)?;
         if !pass.as_session() {
@@ -138,7 +135,7 @@ impl<E: TokenEndpoint> Gate<'_, E> {
             }
             return Standing::Renewed(renewed);
         }
-        let backend = session.refresh_token().and(self.snapshot.backend_for(&session));
+        let backend = session.refresh_token().and_then(|_| self.snapshot.backend_for(&session));
         match (freshness, backend) {
             (Freshness::Ended, None) => Standing::Spent,
             (Freshness::Ended, Some(backend)) if must => {

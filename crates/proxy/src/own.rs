@@ -83,7 +83,7 @@ impl<E: TokenEndpoint> Gate<'_, E> {
             Some(session.claim(&path)?.as_str()?.into_owned())
         };
         let ahead = self.snapshot.refresh.ahead;
-        let refresh_at = session.refresh_token().and(session.due_at(ahead));
+        let refresh_at = session.refresh_token().and_then(|_| session.due_at(ahead));
         serde_json::json!({
             "subject": session.subject(),
             "name": text("name"),
