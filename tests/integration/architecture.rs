@@ -11,7 +11,7 @@ const MAP: [(&str, &[&str]); 7] = [
     ("config", &["policy", "refresh", "session"]),
     ("proxy", &["config", "policy", "refresh", "session"]),
     ("stage", &[]),
-    ("foregate", &["config", "proxy", "refresh", "session", "stage"]),
+    ("foregate", &["config", "policy", "proxy", "refresh", "session", "stage"]),
 ];
 
 /// What would give a pure crate a clock, a socket or a log.

@@ -7,6 +7,7 @@ mod architecture;
 mod backends;
 mod commands;
 mod demo;
+mod explain;
 mod forwarding;
 mod interop;
 mod minted_cookies;

@@ -35,8 +35,8 @@ pub use environment::Environment;
 pub use problem::{Problem, Severity};
 pub use schema::schema;
 pub use snapshot::{
-    App, BackendChoice, CookieMode, Limits, Login, Refresh, Server, Snapshot, TrustedProxies,
-    Upstream, folded,
+    App, BackendChoice, CookieMode, Limits, Login, Refresh, RuleText, Server, Snapshot,
+    TrustedProxies, Upstream, folded,
 };
 
 use std::path::Path;

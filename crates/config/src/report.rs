@@ -110,6 +110,11 @@ impl Report {
         self.problems
     }
 
+    /// The line on which `key` begins.
+    pub(crate) fn line(&self, key: &Key) -> Option<u32> {
+        self.sources.place(&self.as_in_the_file(key), Part::Name).line
+    }
+
     pub(crate) fn has_errors(&self) -> bool {
         self.problems.iter().any(|problem| problem.severity == Severity::Error)
     }

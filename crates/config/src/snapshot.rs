@@ -125,8 +125,19 @@ pub struct App {
     /// Headers made from claims. No hop-by-hop header, none that frames a message, and none that
     /// the proxy sets by itself.
     pub identity: Vec<(HeaderName, ClaimPath)>,
+    /// Its `[[app.rule]]`s, or the items of its `matcher`, by the numbers that the rules know.
+    pub rules: Vec<RuleText>,
     /// Some rule names a method, so method overrides in headers must not reach the app.
     pub names_a_method: bool,
+}
+
+/// A rule as the file has it, for people.
+#[derive(Debug, Clone)]
+pub struct RuleText {
+    /// Its patterns, joined by a comma.
+    pub path: String,
+    /// Where it begins, from 1; `None` where a variable set it.
+    pub line: Option<u32>,
 }
 
 /// What the app sees of the session cookie.
@@ -146,6 +157,16 @@ pub struct Upstream {
     /// A name or an address, without the brackets of an IPv6 address.
     pub host: String,
     pub port: u16,
+}
+
+impl Upstream {
+    /// As in the file, without a path.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        let host =
+            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        format!("{scheme}://{host}:{}", self.port)
+    }
 }
 
 /// One `[[backend]]` and the sessions that are its own.

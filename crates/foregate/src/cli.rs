@@ -36,6 +36,14 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say what would come of a request, and why: app, rule, decision, headers.
+    ///
+    /// Nothing is sent. Scheme and host of the URL name the app; what follows is taken byte for byte,
+    /// as it would stand in a request line.
+    #[command(
+        after_help = "Examples:\n  foregate explain https://app.example.com/admin --role admin\n  foregate explain 'https://app.example.com/a%2fb' --json | jq .reason"
+    )]
+    Explain(ExplainArgs),
     /// Open or write session cookies with the configured secrets.
     Session {
         #[command(subcommand)]
@@ -55,6 +63,34 @@ pub(crate) struct Config {
     /// The configuration file.
     #[arg(long = "config", value_name = "FILE", default_value = "proxy.toml")]
     pub(crate) path: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    pub(crate) config: Config,
+    /// What the visitor asks for.
+    pub(crate) url: String,
+    #[arg(long, default_value = "GET")]
+    pub(crate) method: String,
+    /// A header of the request, as often as it takes.
+    #[arg(long = "header", value_name = "'NAME: VALUE'")]
+    pub(crate) headers: Vec<String>,
+    /// A `Cookie` header's value.
+    #[arg(long)]
+    pub(crate) cookie: Option<String>,
+    /// Stands for a fresh session with this role, as often as it takes.
+    #[arg(long = "role", value_name = "ROLE")]
+    pub(crate) roles: Vec<String>,
+    /// Stands for a session with these claims: a file with a JSON object; `-` reads stdin.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) claims: Option<PathBuf>,
+    /// The time to judge by, in seconds since 1970, instead of the clock.
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) now: Option<i64>,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Subcommand)]

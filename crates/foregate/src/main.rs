@@ -3,13 +3,16 @@
 mod check;
 mod cli;
 mod demo;
+mod explain;
 mod run;
 mod session;
 mod telemetry;
 mod workers;
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 use foregate_config::{Environment, Loaded, Problem};
 
@@ -19,6 +22,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run { config } => run::command(&config.path),
         Command::Check { config, json } => check::command(&config.path, json),
+        Command::Explain(arguments) => explain::command(&arguments),
         Command::Demo { config } => demo::command(config.as_deref()),
         Command::Session { command } => session::command(command),
     };
@@ -32,8 +36,18 @@ fn main() -> ExitCode {
 const FAILED: u8 = 1;
 const BAD_CONFIGURATION: u8 = 2;
 
+/// The text of a file; `-` is stdin.
+fn input(file: &Path) -> anyhow::Result<String> {
+    let text = if file.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    text.with_context(|| format!("cannot read {}", file.display()))
+}
+
 /// Reads the configuration, or tells a person all that is wrong with it.
-fn load(path: &std::path::Path) -> Result<Loaded, ExitCode> {
+fn load(path: &Path) -> Result<Loaded, ExitCode> {
     usable(foregate_config::load(path, &Environment::of_process()))
 }
 

@@ -14,7 +14,7 @@ use foregate_session::{
 use serde_json::value::RawValue;
 
 use crate::cli::{FormatArg, SessionCommand};
-use crate::{FAILED, load};
+use crate::{FAILED, input, load};
 
 pub(crate) fn command(command: SessionCommand) -> anyhow::Result<ExitCode> {
     let config = match &command {
@@ -34,7 +34,8 @@ pub(crate) fn command(command: SessionCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn at(now: Option<i64>) -> UnixSeconds {
+/// The time to judge by: as given, else the clock.
+pub(crate) fn at(now: Option<i64>) -> UnixSeconds {
     let clock = || {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
@@ -154,12 +155,21 @@ impl<'s> Opened<'s> {
             claims: RawValue::from_string(session.claims_json().to_owned())?,
             expires_at: session.expires_at().map(|end| end.0),
             access_expires_at: session.access_expires_at().map(|end| end.0),
-            freshness: match session.freshness(now, snapshot.refresh.ahead) {
-                Freshness::Fresh => "fresh",
-                Freshness::Due => "due",
-                Freshness::Ended => "ended",
-            },
+            freshness: freshness_word(session, snapshot, now),
         })
+    }
+}
+
+/// How the access token stands, in the word that scripts read.
+pub(crate) fn freshness_word(
+    session: &Session,
+    snapshot: &Snapshot,
+    now: UnixSeconds,
+) -> &'static str {
+    match session.freshness(now, snapshot.refresh.ahead) {
+        Freshness::Fresh => "fresh",
+        Freshness::Due => "due",
+        Freshness::Ended => "ended",
     }
 }
 
@@ -170,12 +180,7 @@ fn mint(
     now: UnixSeconds,
     set_cookie: bool,
 ) -> anyhow::Result<ExitCode> {
-    let text = if claims.as_os_str() == "-" {
-        std::io::read_to_string(std::io::stdin())
-    } else {
-        std::fs::read_to_string(claims)
-    };
-    let text = text.with_context(|| format!("cannot read {}", claims.display()))?;
+    let text = input(claims)?;
     let format = format.map(|format| match format {
         FormatArg::NextAuthV4 => Format::NextAuthV4,
         FormatArg::AuthjsV5 => Format::AuthjsV5,

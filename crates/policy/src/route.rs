@@ -89,7 +89,7 @@ impl<'r> Route<'r> {
     }
 
     /// Decides for a visitor without a session, or with one that nothing speaks for any more.
-    pub fn without_session(&self, _head: &Head<'_>) -> Result<Pass, Refusal> {
+    pub fn without_session(&self) -> Result<Pass, Refusal> {
         match self.access() {
             Access::Deny => Err(Refusal::Denied),
             Access::Session => Err(Refusal::NoSession),
@@ -100,27 +100,48 @@ impl<'r> Route<'r> {
     /// Decides for a visitor with a session. A foreign site's write is refused on a guarded path
     /// and passes as a stranger's on a public one.
     pub fn decide(&self, head: &Head<'_>, session: &Session) -> Result<Pass, Refusal> {
+        self.decide_with(head, session, &[])
+    }
+
+    /// The same for a session that has these roles as well, whatever its claims say: `explain`
+    /// asks for roles without a cookie.
+    pub fn decide_with(
+        &self,
+        head: &Head<'_>,
+        session: &Session,
+        granted: &[String],
+    ) -> Result<Pass, Refusal> {
         let admitted = self.rules.admits_site(head);
         match self.access() {
             Access::Deny => Err(Refusal::Denied),
             Access::Public if admitted => Ok(Pass::with_session(self.app, self.rule())),
             Access::Public => Ok(Pass::stranger(self.app, self.rule())),
             Access::Session if !admitted => Err(Refusal::CrossSite),
-            Access::Session if self.roles().all(|roles| self.rules.holds_any(session, roles)) => {
+            Access::Session if self.roles().all(|roles| self.holds(session, granted, roles)) => {
                 Ok(Pass::with_session(self.app, self.rule()))
             }
             Access::Session => Err(Refusal::RoleMissing),
         }
     }
 
+    fn holds(&self, session: &Session, granted: &[String], wanted: &[Box<str>]) -> bool {
+        wanted.iter().any(|role| granted.iter().any(|own| **own == **role))
+            || self.rules.holds_any(session, wanted)
+    }
+
     /// The rule to name beside `refusal`: the first whose decision it is, else the strictest.
     /// `session` is the one that [`Route::decide`] was asked about.
-    pub fn refusing_rule(&self, refusal: &Refusal, session: Option<&Session>) -> Option<usize> {
+    pub fn refusing_rule(
+        &self,
+        refusal: &Refusal,
+        session: Option<&Session>,
+        granted: &[String],
+    ) -> Option<usize> {
         let refuses = |hit: &&Hit<'_>| match refusal {
             Refusal::Denied => hit.access == Access::Deny,
             Refusal::NoSession | Refusal::CrossSite => hit.access == Access::Session,
             Refusal::RoleMissing => {
-                let held = |session| self.rules.holds_any(session, hit.roles);
+                let held = |session| self.holds(session, granted, hit.roles);
                 !hit.roles.is_empty() && !session.is_some_and(held)
             }
             _ => false,

@@ -14,7 +14,7 @@ fn decide(rules: &Rules, raw: RawHead<'_>, claims: Option<&str>) -> Result<bool,
     let route = rules.route(&head)?;
     let pass = match claims {
         Some(claims) => route.decide(&head, &session(claims))?,
-        None => route.without_session(&head)?,
+        None => route.without_session()?,
     };
     Ok(pass.as_session())
 }
@@ -266,7 +266,7 @@ fn the_roles_of_all_readings_hold_and_the_first_that_refuses_is_named() {
         let session = session(claims);
         let result = route.decide(&head, &session).map(drop);
         let named = |refusal: Refusal| {
-            let rule = route.refusing_rule(&refusal, Some(&session));
+            let rule = route.refusing_rule(&refusal, Some(&session), &[]);
             (refusal, rule)
         };
         assert_eq!(result.map_err(named), expected, "{claims}");
@@ -274,7 +274,7 @@ fn the_roles_of_all_readings_hold_and_the_first_that_refuses_is_named() {
     check(r#"{"sub":"a","roles":["staff","admin"]}"#, Ok(()));
     check(r#"{"sub":"a","roles":["staff"]}"#, Err((Refusal::RoleMissing, Some(1))));
     check(r#"{"sub":"a","roles":["admin"]}"#, Err((Refusal::RoleMissing, Some(0))));
-    assert_eq!(route.refusing_rule(&Refusal::NoSession, None), Some(0));
+    assert_eq!(route.refusing_rule(&Refusal::NoSession, None, &[]), Some(0));
 
     let explained = rules.explain_route(&head).unwrap();
     let names: Vec<_> =

@@ -23,8 +23,50 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
+    /// The session speaks, and the app sees its cookie as it came.
+    pub(crate) fn known(
+        snapshot: &Snapshot,
+        pass: Pass,
+        session: Session,
+        cookies: &Cookies<'_>,
+    ) -> Self {
+        let cookies = Self::view(snapshot, &pass, cookies, ShownSession::AsSent(&session));
+        Self::new(pass, Some(session), cookies)
+    }
+
+    /// A session without a token that may be sent, on a public path: the request goes on as a
+    /// stranger's, but the app still sees the cookie, so that no blip shows anybody as signed out.
+    pub(crate) fn unseen(
+        snapshot: &Snapshot,
+        pass: Pass,
+        session: &Session,
+        cookies: &Cookies<'_>,
+    ) -> Self {
+        let cookies = Self::view(snapshot, &pass, cookies, ShownSession::AsSent(session));
+        Self::new(pass, None, cookies)
+    }
+
+    /// What does not open here opens nowhere: the app sees no session cookie at all.
+    pub(crate) fn stranger(snapshot: &Snapshot, pass: Pass, cookies: &Cookies<'_>) -> Self {
+        let cookies = Self::view(snapshot, &pass, cookies, ShownSession::None);
+        Self::new(pass, None, cookies)
+    }
+
     fn new(pass: Pass, session: Option<Session>, cookies: CookieView) -> Self {
         Self { pass, session, cookies, set_cookies: Vec::new(), own_authorization: false }
+    }
+
+    fn view(
+        snapshot: &Snapshot,
+        pass: &Pass,
+        cookies: &Cookies<'_>,
+        shown: ShownSession<'_>,
+    ) -> CookieView {
+        let shown = match snapshot.apps[pass.app()].cookie {
+            CookieMode::Refreshed => shown,
+            CookieMode::Strip => ShownSession::None,
+        };
+        snapshot.keyring.cookies_for_app(cookies, shown)
     }
 }
 
@@ -70,6 +112,40 @@ pub(crate) enum Standing {
     Ended,
 }
 
+/// What the rules and the cookie say by themselves: no network, no clock.
+pub(crate) enum Considered<'r> {
+    /// Nobody speaks for the request, and nobody need. The flag: the visitor's own `Authorization`
+    /// may go to the app.
+    Stranger { pass: Pass, own_authorization: bool },
+    /// A session does, if its token may still be sent.
+    Session { route: Route<'r>, pass: Pass, session: Box<Session> },
+}
+
+/// Steps 3 to 5 of ARCHITECTURE.md, "One request": the proxy and `explain` both stand on it.
+/// `open` gives the visitor's session; `granted` are roles beside those of its claims.
+pub(crate) fn consider<'r>(
+    snapshot: &'r Snapshot,
+    head: &Head<'_>,
+    open: impl FnOnce() -> Option<Session>,
+    granted: &[String],
+) -> Result<Considered<'r>, Refusal> {
+    let route = snapshot.rules.route(head)?;
+    if head.is_preflight() {
+        let pass = route.preflight()?;
+        return Ok(Considered::Stranger { pass, own_authorization: false });
+    }
+    let Some(session) = open() else {
+        let pass = route.without_session()?;
+        let own_authorization = snapshot.apps[pass.app()].pass_authorization;
+        return Ok(Considered::Stranger { pass, own_authorization });
+    };
+    let pass = route.decide_with(head, &session, granted)?;
+    if !pass.as_session() {
+        return Ok(Considered::Stranger { pass, own_authorization: false });
+    }
+    Ok(Considered::Session { route, pass, session: Box::new(session) })
+}
+
 impl<E: TokenEndpoint> Gate<'_, E> {
     /// Steps 3 to 8 of ARCHITECTURE.md, "One request".
     pub(crate) async fn admit(
@@ -78,35 +154,33 @@ impl<E: TokenEndpoint> Gate<'_, E> {
         cookies: &Cookies<'_>,
         now: UnixSeconds,
     ) -> Result<Grant, Turned> {
-        let route = self.snapshot.rules.route(head)?;
-        if head.is_preflight() {
-            return Ok(self.stranger(route.preflight()?, cookies));
-        }
-        let Ok(session) = self.snapshot.keyring.open(cookies, now) else {
-            let pass = route.without_session(head)?;
-            let own_authorization = self.snapshot.apps[pass.app()].pass_authorization;
-            return Ok(Grant { own_authorization, ..self.stranger(pass, cookies) });
+        let snapshot = self.snapshot;
+        let open = || snapshot.keyring.open(cookies, now).ok();
+        let (route, pass, session) = match consider(snapshot, head, open, &[])? {
+            Considered::Session { route, pass, session } => (route, pass, *session),
+            Considered::Stranger { pass, own_authorization } => {
+                let grant = Grant::stranger(snapshot, pass, cookies);
+                return Ok(Grant { own_authorization, ..grant });
+            }
         };
-        let pass = route.decide(head, &session)?;
-        if !pass.as_session() {
-            return Ok(self.stranger(pass, cookies));
-        }
 
         match self.look_after(session, route.needs_session(), now).await {
-            Standing::Good(session) => Ok(self.known(pass, session, cookies)),
+            Standing::Good(session) => Ok(Grant::known(snapshot, pass, session, cookies)),
             Standing::Renewed(session) => self.renewed(&route, head, session, cookies, now),
             Standing::Waiting { session, .. } if !route.needs_session() => {
-                Ok(self.unseen(pass, &session, cookies))
+                Ok(Grant::unseen(snapshot, pass, &session, cookies))
             }
             Standing::Waiting { reason, retry_after, .. } => Err(Turned {
                 why: Refused::Unavailable { reason, retry_after },
                 set_cookies: Vec::new(),
             }),
-            Standing::Spent => Ok(self.stranger(route.without_session(head)?, cookies)),
+            Standing::Spent => Ok(Grant::stranger(snapshot, route.without_session()?, cookies)),
             Standing::Ended => {
-                let set_cookies = self.snapshot.keyring.clear_cookies(cookies);
-                match route.without_session(head) {
-                    Ok(pass) => Ok(Grant { set_cookies, ..self.stranger(pass, cookies) }),
+                let set_cookies = snapshot.keyring.clear_cookies(cookies);
+                match route.without_session() {
+                    Ok(pass) => {
+                        Ok(Grant { set_cookies, ..Grant::stranger(snapshot, pass, cookies) })
+                    }
                     Err(refusal) => Err(Turned { why: Refused::Policy(refusal), set_cookies }),
                 }
             }
@@ -169,38 +243,11 @@ impl<E: TokenEndpoint> Gate<'_, E> {
         let set_cookies = keyring.set_cookies(&sealed, cookies);
         match route.decide(head, &session) {
             Ok(pass) => {
-                let shown = self.shown(&pass, ShownSession::Renewed(&sealed));
-                let cookies = keyring.cookies_for_app(cookies, shown);
+                let shown = ShownSession::Renewed(&sealed);
+                let cookies = Grant::view(self.snapshot, &pass, cookies, shown);
                 Ok(Grant { set_cookies, ..Grant::new(pass, Some(session), cookies) })
             }
             Err(refusal) => Err(Turned { why: Refused::Policy(refusal), set_cookies }),
-        }
-    }
-
-    fn known(&self, pass: Pass, session: Session, cookies: &Cookies<'_>) -> Grant {
-        let shown = self.shown(&pass, ShownSession::AsSent(&session));
-        let cookies = self.snapshot.keyring.cookies_for_app(cookies, shown);
-        Grant::new(pass, Some(session), cookies)
-    }
-
-    /// A session without a token that may be sent, on a public path: the request goes on as a
-    /// stranger's, but the app still sees the cookie, so that no blip shows anybody as signed out.
-    fn unseen(&self, pass: Pass, session: &Session, cookies: &Cookies<'_>) -> Grant {
-        let shown = self.shown(&pass, ShownSession::AsSent(session));
-        let cookies = self.snapshot.keyring.cookies_for_app(cookies, shown);
-        Grant::new(pass, None, cookies)
-    }
-
-    /// What does not open here opens nowhere: the app sees no session cookie at all.
-    fn stranger(&self, pass: Pass, cookies: &Cookies<'_>) -> Grant {
-        let cookies = self.snapshot.keyring.cookies_for_app(cookies, ShownSession::None);
-        Grant::new(pass, None, cookies)
-    }
-
-    fn shown<'s>(&self, pass: &Pass, shown: ShownSession<'s>) -> ShownSession<'s> {
-        match self.snapshot.apps[pass.app()].cookie {
-            CookieMode::Refreshed => shown,
-            CookieMode::Strip => ShownSession::None,
         }
     }
 }

@@ -80,7 +80,7 @@ async fn admit(
 ) -> Next {
     let snapshot = gate.snapshot;
     let scheme = peer.scheme.as_str();
-    let head = match request::head(parts) {
+    let head = match request::head_of(parts) {
         Ok(head) => head,
         Err(refusal) => {
             record.unreadable(parts);

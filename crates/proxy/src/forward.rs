@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use foregate_config::{App, Snapshot, Upstream};
+use foregate_config::{Snapshot, Upstream};
 use foregate_policy::Head;
 use foregate_session::CookieView;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -64,7 +64,7 @@ impl Forwarder<'_> {
         body: Incoming,
     ) -> Result<Response<Download>, Failure> {
         let app = &self.snapshot.apps[grant.pass.app()];
-        self.rewrite(&mut parts.headers, app, &grant, &target, peer);
+        rewrite(&mut parts.headers, self.snapshot, &grant, &target.authority, peer);
         let (upload, sent) = Upload::new(body);
 
         let mut request = Request::new(upload);
@@ -78,38 +78,6 @@ impl Forwarder<'_> {
         let lease =
             Lease { pool: Arc::clone(self.pool), upstream: Arc::clone(upstream), sender, sent };
         self.receive(answer, &grant.set_cookies, lease)
-    }
-
-    /// Strips first and injects after, so that nothing of the visitor's can stand for ours.
-    fn rewrite(
-        &self,
-        headers: &mut HeaderMap,
-        app: &App,
-        grant: &Grant,
-        target: &Target,
-        peer: &Peer,
-    ) {
-        headers::remove_hop_by_hop(headers);
-        headers::remove_trusted(headers, self.snapshot, app, grant.own_authorization);
-        headers.remove(header::EXPECT);
-        headers::insert_forwarded(headers, peer, &target.authority);
-        match &grant.cookies {
-            CookieView::Unchanged => {}
-            CookieView::Removed => {
-                headers.remove(header::COOKIE);
-            }
-            CookieView::Replaced(value) => match HeaderValue::from_bytes(value) {
-                Ok(value) => {
-                    headers.insert(header::COOKIE, value);
-                }
-                Err(_) => {
-                    headers.remove(header::COOKIE);
-                }
-            },
-        }
-        if let Some(session) = &grant.session {
-            headers::insert_identity(headers, app, session);
-        }
     }
 
     /// Sends over an idle connection, or over a new one where none stands. Idle connections may
@@ -182,6 +150,39 @@ impl Forwarder<'_> {
             .get_all(header::SET_COOKIE)
             .iter()
             .any(|line| self.snapshot.keyring.session_set_cookie(line.as_bytes()).is_some())
+    }
+}
+
+/// The headers as the app sees them. Strips first and injects after, so that nothing of the
+/// visitor's can stand for ours.
+pub(crate) fn rewrite(
+    headers: &mut HeaderMap,
+    snapshot: &Snapshot,
+    grant: &Grant,
+    authority: &str,
+    peer: &Peer,
+) {
+    let app = &snapshot.apps[grant.pass.app()];
+    headers::remove_hop_by_hop(headers);
+    headers::remove_trusted(headers, snapshot, app, grant.own_authorization);
+    headers.remove(header::EXPECT);
+    headers::insert_forwarded(headers, peer, authority);
+    match &grant.cookies {
+        CookieView::Unchanged => {}
+        CookieView::Removed => {
+            headers.remove(header::COOKIE);
+        }
+        CookieView::Replaced(value) => match HeaderValue::from_bytes(value) {
+            Ok(value) => {
+                headers.insert(header::COOKIE, value);
+            }
+            Err(_) => {
+                headers.remove(header::COOKIE);
+            }
+        },
+    }
+    if let Some(session) = &grant.session {
+        headers::insert_identity(headers, app, session);
     }
 }
 

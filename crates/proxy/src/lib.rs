@@ -14,6 +14,7 @@ mod cache;
 mod callback;
 mod connect;
 mod exchange;
+mod explain;
 mod forward;
 mod headers;
 mod live;
@@ -26,6 +27,7 @@ mod respond;
 mod server;
 mod upstream;
 
+pub use explain::{Explanation, Forwarded, Question, Refusing, explain};
 pub use live::Live;
 pub use redeem::HttpEndpoint;
 pub use server::{Stop, Stopping, Worker, listen};

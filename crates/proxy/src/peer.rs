@@ -71,6 +71,12 @@ impl Peer {
         Self { forwarded_for: chain(connection, headers, trusted), scheme, port }
     }
 
+    /// Somebody whose address nobody knows, for `explain`.
+    pub(crate) fn imagined(scheme: &str) -> Self {
+        let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
+        Self { forwarded_for: HeaderValue::from_static("<visitor>"), scheme, port: None }
+    }
+
     /// The port the visitor asked: as it stands in `authority`, else as a trusted proxy says, else
     /// the scheme's own.
     pub(crate) fn port_of(&self, authority: &str) -> HeaderValue {

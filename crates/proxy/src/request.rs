@@ -5,13 +5,25 @@ use foregate_session::Cookies;
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
 
-/// The head of a request, or why it cannot be read in one way only.
-pub(crate) fn head(parts: &Parts) -> Result<Head<'_>, Refusal> {
-    let headers = &parts.headers;
+/// The head of a request as hyper parsed it.
+pub(crate) fn head_of(parts: &Parts) -> Result<Head<'_>, Refusal> {
+    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    head(parts.method.as_str(), authority, target, &parts.headers)
+}
+
+/// The head of a request, or why it cannot be read in one way only. `authority` is that of an
+/// absolute-form target, `target` the path and query.
+pub(crate) fn head<'h>(
+    method: &'h str,
+    authority: Option<&'h str>,
+    target: &'h str,
+    headers: &'h HeaderMap,
+) -> Result<Head<'h>, Refusal> {
     Head::parse(RawHead {
-        method: parts.method.as_str(),
-        authority: parts.uri.authority().map(http::uri::Authority::as_str),
-        target: parts.uri.path_and_query().map_or("", |target| target.as_str()),
+        method,
+        authority,
+        target,
         host: field(headers, &header::HOST),
         origin: field(headers, &header::ORIGIN),
         fetch_site: field(headers, &SEC_FETCH_SITE),

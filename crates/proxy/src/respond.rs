@@ -17,11 +17,11 @@ use crate::own::set_cookies;
 
 /// An answer of our own, before it takes its form.
 pub(crate) struct Reply {
-    status: StatusCode,
+    pub(crate) status: StatusCode,
     /// The stable word for logs, metrics and `explain`.
     pub(crate) reason: &'static str,
-    detail: String,
-    location: Option<HeaderValue>,
+    pub(crate) detail: String,
+    pub(crate) location: Option<HeaderValue>,
     retry_after: Option<Duration>,
     /// With 405: what may be asked instead.
     allow: &'static str,

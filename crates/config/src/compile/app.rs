@@ -12,7 +12,7 @@ use crate::key::Key;
 use crate::problem::Fault;
 use crate::raw::{self, OneOrMany};
 use crate::report::Report;
-use crate::snapshot::{App, CookieMode, Upstream, folded};
+use crate::snapshot::{App, CookieMode, RuleText, Upstream, folded};
 use crate::value;
 
 /// One per `[[app]]`, in the order of the file.
@@ -32,6 +32,7 @@ pub(super) fn apps(raw: &[raw::App], report: &mut Report) -> Vec<App> {
                 raw::CookieMode::Strip => CookieMode::Strip,
             },
             identity: identity(raw, &key, report),
+            rules: rule_texts(raw, &key, report),
             names_a_method: raw.rule.iter().any(|rule| !list(rule.method.as_ref()).is_empty()),
         }
     });
@@ -150,6 +151,23 @@ fn app_spec(raw: &raw::App, key: &Key, report: &mut Report) -> AppSpec {
         locales: raw.locales.clone(),
         default_locale: Some(raw.default_locale.clone()).filter(|locale| !locale.is_empty()),
     }
+}
+
+fn rule_texts(raw: &raw::App, key: &Key, report: &Report) -> Vec<RuleText> {
+    let rules = raw.rule.iter().enumerate().map(|(index, rule)| {
+        let line = report.line(&key.name("rule").index(index));
+        RuleText { path: list(rule.path.as_ref()).join(", "), line }
+    });
+    let items = raw.matcher.as_ref().map_or(&[][..], OneOrMany::as_slice).iter().enumerate();
+    let items = items.map(|(index, item)| {
+        let line = report.line(&key.name("matcher").index(index));
+        let path = match item {
+            raw::Matcher::Source(source) => source.clone(),
+            raw::Matcher::Full(table) => table.source.clone().unwrap_or_default(),
+        };
+        RuleText { path, line }
+    });
+    rules.chain(items).collect()
 }
 
 fn matcher_spec(raw: &raw::Matcher, key: &Key, report: &mut Report) -> MatcherSpec {

@@ -32,7 +32,7 @@ pub(super) fn login_behind_its_own_gate(login: &Login, rules: &Rules, report: &m
     };
     // An unknown host is somebody else's.
     let Ok(route) = rules.route(&head) else { return };
-    if route.without_session(&head).is_err() {
+    if route.without_session().is_err() {
         let app = Key::of("app").index(route.app());
         let key = route.rule().map_or_else(|| app.clone(), |rule| app.name("rule").index(rule));
         let key = report.as_in_the_file(&key);

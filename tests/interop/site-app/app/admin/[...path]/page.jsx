@@ -1,0 +1,5 @@
+import { Served } from "../../../../shared/served.jsx";
+
+export default function Page() {
+  return <Served route="admin" />;
+}

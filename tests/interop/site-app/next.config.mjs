@@ -1,0 +1,1 @@
+export default { generateBuildId: () => "b1" };

@@ -1,0 +1,4 @@
+export default {
+  generateBuildId: () => "b1",
+  i18n: { locales: ["en", "de"], defaultLocale: "en" },
+};
