@@ -31,6 +31,19 @@ pub(crate) fn make_private(headers: &mut HeaderMap) {
     headers.insert(header::CACHE_CONTROL, PRIVATE);
 }
 
+/// Adds `Set-Cookie` lines and sees to it that nobody keeps the answer.
+pub(crate) fn set_cookies(headers: &mut HeaderMap, lines: &[String]) {
+    for line in lines {
+        if let Ok(mut value) = HeaderValue::from_str(line) {
+            value.set_sensitive(true);
+            headers.append(header::SET_COOKIE, value);
+        }
+    }
+    if !lines.is_empty() {
+        headers.insert(header::CACHE_CONTROL, PRIVATE);
+    }
+}
+
 /// For answers that hold one visitor's session.
 pub(crate) const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
 

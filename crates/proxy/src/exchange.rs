@@ -18,8 +18,8 @@ use crate::peer::{Connection, Peer};
 use crate::record::Record;
 use crate::request;
 use crate::respond::{Asker, Reply};
-use crate::server::Worker;
 use crate::upstream::Download;
+use crate::worker::Worker;
 
 /// An answer as it goes to the visitor: ours, or the app's as it streams.
 pub(crate) type Answer = Response<Either<Full<Bytes>, Download>>;

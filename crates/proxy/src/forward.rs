@@ -18,7 +18,6 @@ use crate::admission::Grant;
 use crate::cache;
 use crate::connect::Connector;
 use crate::headers;
-use crate::own::set_cookies;
 use crate::peer::Peer;
 use crate::respond::{Asker, Failure};
 use crate::upstream::{self, Download, Lease, Pool, Upload};
@@ -139,7 +138,7 @@ impl Forwarder<'_> {
             && !cache::is_shared(&head.headers)
         {
             cache::make_private(&mut head.headers);
-            set_cookies(&mut head.headers, owed);
+            cache::set_cookies(&mut head.headers, owed);
         }
         Ok(Response::from_parts(head, Download::new(body, lease)))
     }

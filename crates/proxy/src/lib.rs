@@ -25,9 +25,13 @@ mod redeem;
 mod request;
 mod respond;
 mod server;
+mod stop;
 mod upstream;
+mod worker;
 
 pub use explain::{Explanation, Forwarded, Question, Refusing, explain};
 pub use live::Live;
 pub use redeem::HttpEndpoint;
-pub use server::{Stop, Stopping, Worker, listen};
+pub use server::listen;
+pub use stop::{Stop, Stopping};
+pub use worker::Worker;

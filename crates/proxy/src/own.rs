@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 
 use crate::admission::{Gate, Refused, Standing, random};
-use crate::cache::PRIVATE;
+use crate::cache::{PRIVATE, set_cookies};
 use crate::callback;
 use crate::respond::Reply;
 
@@ -154,19 +154,6 @@ fn json(value: &serde_json::Value, cookies: &[String]) -> Response<Full<Bytes>> 
     headers.insert(header::CACHE_CONTROL, PRIVATE);
     set_cookies(headers, cookies);
     response
-}
-
-/// Adds `Set-Cookie` lines and sees to it that nobody keeps the answer.
-pub(crate) fn set_cookies(headers: &mut HeaderMap, lines: &[String]) {
-    for line in lines {
-        if let Ok(mut value) = HeaderValue::from_str(line) {
-            value.set_sensitive(true);
-            headers.append(header::SET_COOKIE, value);
-        }
-    }
-    if !lines.is_empty() {
-        headers.insert(header::CACHE_CONTROL, PRIVATE);
-    }
 }
 
 #[cfg(test)]

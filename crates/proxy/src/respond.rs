@@ -12,8 +12,7 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 
 use crate::admission::Refused;
-use crate::cache::PRIVATE;
-use crate::own::set_cookies;
+use crate::cache::{PRIVATE, set_cookies};
 
 /// An answer of our own, before it takes its form.
 pub(crate) struct Reply {

@@ -4,40 +4,21 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use foregate_refresh::Refresher;
 use foregate_session::UnixSeconds;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use crate::connect::Connector;
 use crate::exchange;
-use crate::live::Live;
 use crate::peer::Connection;
-use crate::redeem::HttpEndpoint;
-use crate::upstream::Pool;
-
-/// One worker: what its requests share. Everything here is the worker's own or never locked.
-pub struct Worker {
-    pub(crate) live: Arc<Live>,
-    pub(crate) refresher: Refresher<HttpEndpoint>,
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) connector: Connector,
-    pub(crate) stopping: Stopping,
-}
+use crate::worker::Worker;
 
 impl Worker {
-    pub fn new(live: Arc<Live>, refresher: Refresher<HttpEndpoint>, stopping: Stopping) -> Self {
-        let (pool, connector) = (Arc::default(), Connector::default());
-        Self { live, refresher, pool, connector, stopping }
-    }
-
     /// Serves `listener` until the stop closes it and the last connection has ended.
     pub async fn serve(self, listener: std::net::TcpListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
@@ -140,47 +121,3 @@ pub fn listen(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListe
 
 /// Connections that may wait to be accepted; the kernel may allow fewer.
 const QUEUE: i32 = 4096;
-
-/// Ends the workers, in two steps.
-pub struct Stop {
-    begun: Arc<AtomicBool>,
-    closing: watch::Sender<bool>,
-}
-
-/// The workers' side of [`Stop`].
-#[derive(Clone)]
-pub struct Stopping {
-    begun: Arc<AtomicBool>,
-    closing: watch::Receiver<bool>,
-}
-
-impl Stop {
-    pub fn new() -> (Self, Stopping) {
-        let begun = Arc::new(AtomicBool::new(false));
-        let (sender, receiver) = watch::channel(false);
-        let stopping = Stopping { begun: Arc::clone(&begun), closing: receiver };
-        (Self { begun, closing: sender }, stopping)
-    }
-
-    /// From here on every answer asks its visitor to come back on another connection.
-    pub fn begin(&self) {
-        self.begun.store(true, Ordering::Relaxed);
-    }
-
-    /// No new connections; idle ones close, the others after their answer.
-    pub fn close(&self) {
-        self.begin();
-        self.closing.send_replace(true);
-    }
-}
-
-impl Stopping {
-    pub(crate) fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::Relaxed)
-    }
-
-    async fn closing(&mut self) {
-        // An error means that the other side is gone, and with it the program.
-        let _ = self.closing.wait_for(|closing| *closing).await;
-    }
-}

@@ -1,0 +1,27 @@
+//! What the requests of one worker share.
+
+use std::sync::Arc;
+
+use foregate_refresh::Refresher;
+
+use crate::connect::Connector;
+use crate::live::Live;
+use crate::redeem::HttpEndpoint;
+use crate::stop::Stopping;
+use crate::upstream::Pool;
+
+/// One worker. Everything here is its own, or never locked.
+pub struct Worker {
+    pub(crate) live: Arc<Live>,
+    pub(crate) refresher: Refresher<HttpEndpoint>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) connector: Connector,
+    pub(crate) stopping: Stopping,
+}
+
+impl Worker {
+    pub fn new(live: Arc<Live>, refresher: Refresher<HttpEndpoint>, stopping: Stopping) -> Self {
+        let (pool, connector) = (Arc::default(), Connector::default());
+        Self { live, refresher, pool, connector, stopping }
+    }
+}
