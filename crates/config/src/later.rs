@@ -23,6 +23,29 @@ const LATER: &[Later] = &[
     ("auth", anything, "signing in at Foregate itself"),
 ];
 
+/// Keys that are read and checked, but that nothing acts upon yet. Without them nobody is less
+/// safe than he believes, so they are no reason to refuse a file.
+const IDLE: &[(&str, &str)] = &[
+    ("server.admin", "health, metrics and the status page"),
+    ("limits.idle_timeout", "ending connections that stand still"),
+    ("limits.connections", "bounding the number of connections"),
+    ("refresh.on_upstream_401", "a refresh when the app says 401"),
+];
+
+/// Warns of keys that are set without effect, once nothing worse is left to say.
+pub(crate) fn warn(report: &mut Report) {
+    if report.has_errors() {
+        return;
+    }
+    for (key, feature) in IDLE {
+        let key = key.split('.').fold(Key::default(), |key, name| key.name(name));
+        if report.sources().has(&key) {
+            let fault = Fault::new(format!("not yet: {feature}"));
+            report.warning(&key, fault.hint("it is checked, and has no effect so far"));
+        }
+    }
+}
+
 /// Notes what asks for a later feature, and takes it out of `tree`.
 pub(crate) fn refuse(tree: &mut Value, report: &mut Report) {
     for (pattern, asks, feature) in LATER {

@@ -4,6 +4,7 @@ use foregate_policy::{self as policy, Field, Head, RawHead, Rules};
 use url::{Host, Url};
 
 use crate::key::Key;
+use crate::later;
 use crate::problem::Fault;
 use crate::raw::{self, SameSite};
 use crate::report::Report;
@@ -46,6 +47,7 @@ pub(super) fn login_behind_its_own_gate(login: &Login, rules: &Rules, report: &m
 pub(super) fn warn(file: &raw::File, report: &mut Report) {
     session(file, report);
     domain(file, report);
+    later::warn(report);
     if !file.csrf.enabled {
         let fault = Fault::new("any site may write in the name of a visitor who is signed in");
         report.warning(&Key::of("csrf.enabled"), fault.hint("name sites in csrf.allowed_origins"));
