@@ -168,3 +168,127 @@ async fn a_terminated_gate_ends_its_requests_and_then_itself() {
     assert_eq!((answer.status, answer.text().as_str()), (200, "done"));
     assert!(world.gate.ended().await.success());
 }
+
+#[tokio::test]
+async fn the_framing_that_reaches_the_app_is_always_ours() {
+    let world = World::start().await;
+    for codings in [
+        "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: gzip, chunked",
+    ] {
+        let mut connection = Connection::open(world.gate.address()).await;
+        connection.send(format!("POST /public/x {HEAD}{codings}\r\n\r\n0\r\n\r\n")).await;
+        assert_eq!(connection.answer().await.unwrap().status, 400, "{codings}");
+        connection.closed().await;
+    }
+    assert!(world.origin.seen().is_empty());
+
+    for (framing, body) in [
+        ("Content-Length: 3\r\nContent-Length: 3", "abc"),
+        ("Content-Length: 03", "abc"),
+        ("Content-Length: 9\r\nTransfer-Encoding: chunked", "3\r\nabc\r\n0\r\n\r\n"),
+    ] {
+        let mut connection = Connection::open(world.gate.address()).await;
+        connection.send(format!("POST /public/x {HEAD}{framing}\r\n\r\n{body}")).await;
+        assert_eq!(connection.answer().await.unwrap().status, 200, "{framing}");
+        let seen = world.last_seen();
+        let lengths = seen.header("content-length");
+        let codings = seen.header("transfer-encoding");
+        assert_eq!(lengths.len() + codings.len(), 1, "{framing}: {lengths:?} {codings:?}");
+        assert_eq!(seen.body, b"abc", "{framing}");
+    }
+    let empty = Request::new("POST", &format!("{APP}/public/x")).header("Content-Length", "0");
+    assert_eq!(world.stranger().send(&empty).await.status, 200);
+    assert_eq!(world.last_seen().header("content-length"), ["0"]);
+}
+
+#[tokio::test]
+async fn a_body_that_the_visitor_breaks_is_his_fault() {
+    let world = World::start().await;
+    for body in ["10000000000000005\r\nabc", "-5\r\nabc", "3\r\nabcdef", "zz\r\n"] {
+        let mut connection = Connection::open(world.gate.address()).await;
+        let head = format!("POST /public/x {HEAD}Transfer-Encoding: chunked\r\n\r\n");
+        connection.send(format!("{head}{body}\r\n0\r\n\r\n")).await;
+        assert_eq!(connection.answer().await.unwrap().status, 400, "{body}");
+        connection.closed().await;
+    }
+}
+
+#[tokio::test]
+async fn an_upload_may_take_longer_than_the_app_has_for_its_answer() {
+    let world = World::start().await;
+    let mut connection = Connection::open(world.gate.address()).await;
+    connection.send(format!("POST /public/x {HEAD}Content-Length: 6\r\n\r\n")).await;
+    // `upstream_header_timeout` is two seconds in this world.
+    for part in ["ab", "cd", "ef"] {
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        connection.send(part).await;
+    }
+    assert_eq!(connection.answer().await.unwrap().status, 200);
+    assert_eq!(world.last_seen().body, b"abcdef");
+}
+
+#[tokio::test]
+async fn a_request_goes_to_the_app_at_most_twice() {
+    let world = World::with("[server]\nhttp = \"127.0.0.1:0\"\nworkers = 1\n").await;
+    // Ten at once leave as many idle connections behind.
+    let pause = Step::Pause(Duration::from_millis(100));
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx".to_vec();
+    world.origin.script("/public/many", Script::new([pause, Step::Write(answer)]));
+    let mut visits = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let browser = world.stranger();
+        visits.spawn(async move { browser.fetch(&format!("{APP}/public/many")).await.status });
+    }
+    assert!(visits.join_all().await.iter().all(|status| *status == 200));
+
+    world.origin.script("/public/boom", Script::new([Step::Close]));
+    let garbage = Script::new([Step::Write(b"nonsense\r\n\r\n".to_vec()), Step::Close]);
+    world.origin.script("/public/garbage", garbage);
+    for (path, times) in [("/public/boom", 2), ("/public/garbage", 1)] {
+        assert_eq!(world.stranger().fetch(&format!("{APP}{path}")).await.status, 502);
+        let seen = world.origin.seen().iter().filter(|seen| seen.target == path).count();
+        assert!(seen <= times, "{path} reached the app {seen} times");
+    }
+}
+
+#[tokio::test]
+async fn a_head_beyond_the_bound_is_431_however_it_comes() {
+    let world = World::start().await;
+    let lines: String = (0..10).map(|n| format!("X-{n}: {}\r\n", "x".repeat(7000))).collect();
+    let mut connection = Connection::open(world.gate.address()).await;
+    connection.send(format!("GET /public/x {HEAD}{lines}\r\n")).await;
+    assert_eq!(connection.answer().await.unwrap().status, 431);
+    connection.closed().await;
+    assert!(world.origin.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_coded_answer_that_nobody_asked_for_does_not_pass_as_plain() {
+    let world = World::start().await;
+    let coded = "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+    world.origin.script("/public/coded", Script::new([Step::Write(coded.into())]));
+    assert_eq!(world.stranger().fetch(&format!("{APP}/public/coded")).await.status, 502);
+}
+
+#[tokio::test]
+async fn a_visitor_who_leaves_leaves_a_line_in_the_log() {
+    let world = World::start().await;
+    world.origin.script("/public/hang", Script::new([Step::Hang]));
+    let mut connection = Connection::open(world.gate.address()).await;
+    connection.send(format!("GET /public/hang {HEAD}\r\n")).await;
+    while world.origin.connections() == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(connection);
+    while !world.gate.log().contains("visitor_left") {
+        tokio::task::yield_now().await;
+    }
+    let mut nonsense = Connection::open(world.gate.address()).await;
+    nonsense.send("nonsense\r\n\r\n").await;
+    while !world.gate.log().contains("\"reason\":\"malformed\"") {
+        tokio::task::yield_now().await;
+    }
+}

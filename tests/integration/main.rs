@@ -11,6 +11,7 @@ mod explain;
 mod forwarding;
 mod interop;
 mod minted_cookies;
+mod recipes;
 mod refresh;
 mod reserved;
 mod world;

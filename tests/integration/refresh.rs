@@ -236,3 +236,64 @@ async fn a_chunked_session_is_renewed_and_its_leftovers_are_cleared() {
     bearer(&ada, "/dashboard").await;
     assert_eq!(world.backend.counters().redemptions, 1);
 }
+
+#[tokio::test]
+async fn an_app_never_sees_the_token_that_is_being_redeemed() {
+    let world = World::start().await;
+    world.backend.fail(Fault::Hold);
+    let (ada, _) = world.visitor("ada", ENDED);
+    assert_eq!(ada.fetch(&format!("{APP}/public/page")).await.status, 200);
+    let seen = world.last_seen();
+    assert!(seen.header("authorization").is_empty());
+    assert!(seen.header("cookie").is_empty(), "an app that refreshes by itself would spend it");
+    world.backend.recover();
+    let token = bearer(&ada, "/dashboard").await;
+    assert_eq!(bearer(&ada, "/public/page").await, token);
+    let counters = world.backend.counters();
+    assert_eq!((counters.redemptions, counters.reuses), (1, 0));
+}
+
+#[tokio::test]
+async fn a_session_that_is_over_is_over_on_public_paths_too() {
+    let world = World::start().await;
+    let (ada, grant) = world.visitor("ada", ENDED);
+    let copy = world.stranger();
+    copy.set_cookies("example.com", &session_cookie(&grant));
+    let sign_out = Request::new("POST", &format!("{APP}/.foregate/sign-out"));
+    assert_eq!(ada.send(&sign_out).await.status, 204);
+    let answer = copy.fetch(&format!("{APP}/public/page")).await;
+    assert_eq!(answer.status, 200);
+    assert!(world.last_seen().header("cookie").is_empty());
+    assert_eq!(copy.cookies("app.example.com"), None, "the copy is cleared");
+}
+
+#[tokio::test]
+async fn roles_are_decided_on_the_new_token() {
+    let world = World::start().await;
+    // A session that was sealed when Ada was no admin yet: its token names no role.
+    let grant = world.backend.grant("ada@example.com", ENDED).unwrap();
+    let session = |refresh_token: &str| {
+        let claims = serde_json::json!({
+            "sub": "u-1", "accessToken": "opaque", "accessTokenExpiry": 1_000_000_000_000_u64,
+            "refreshToken": refresh_token, "exp": 4_000_000_000_u64,
+        });
+        let sealed = foregate_stage::seal_v4(
+            foregate_stage::SECRET,
+            &claims.to_string(),
+            foregate_stage::random(),
+        );
+        let browser = world.stranger();
+        browser.set_cookies("example.com", &format!("{}={sealed}", crate::world::COOKIE));
+        browser
+    };
+    assert_eq!(session(&grant.refresh_token).fetch(&format!("{APP}/admin")).await.status, 200);
+
+    // What the backend says of the session comes before what its old token lacks.
+    world.backend.fail(Fault::Status(500));
+    let bob = world.backend.grant("bob@example.com", ENDED).unwrap();
+    assert_eq!(session(&bob.refresh_token).fetch(&format!("{APP}/admin")).await.status, 503);
+    world.backend.recover();
+    let dead = session("no-such-token");
+    assert_eq!(dead.navigate(&format!("{APP}/admin")).await.status, 302);
+    assert_eq!(dead.cookies("app.example.com"), None);
+}

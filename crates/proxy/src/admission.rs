@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use foregate_config::{CookieMode, Snapshot};
 use foregate_policy::{Head, Pass, Refusal, Route};
-use foregate_refresh::{RefreshError, Refresher, TokenEndpoint, Tokens};
+use foregate_refresh::{Backend, RefreshError, Refresher, TokenEndpoint, Tokens};
 use foregate_session::{CookieView, Cookies, Freshness, Session, ShownSession, UnixSeconds};
 
 /// A request that may go to its app. Only [`Gate::admit`] makes one.
@@ -34,19 +34,8 @@ impl Grant {
         Self::new(pass, Some(session), cookies)
     }
 
-    /// A session without a token that may be sent, on a public path: the request goes on as a
-    /// stranger's, but the app still sees the cookie, so that no blip shows anybody as signed out.
-    pub(crate) fn unseen(
-        snapshot: &Snapshot,
-        pass: Pass,
-        session: &Session,
-        cookies: &Cookies<'_>,
-    ) -> Self {
-        let cookies = Self::view(snapshot, &pass, cookies, ShownSession::AsSent(session));
-        Self::new(pass, None, cookies)
-    }
-
-    /// What does not open here opens nowhere: the app sees no session cookie at all.
+    /// Nobody speaks, and the app sees no session cookie: what does not open here opens nowhere,
+    /// and an app that refreshes by itself must not spend the token that is just being redeemed.
     pub(crate) fn stranger(snapshot: &Snapshot, pass: Pass, cookies: &Cookies<'_>) -> Self {
         let cookies = Self::view(snapshot, &pass, cookies, ShownSession::None);
         Self::new(pass, None, cookies)
@@ -105,10 +94,8 @@ pub(crate) enum Standing {
     /// It has new tokens, which the cookie does not hold yet.
     Renewed(Session),
     /// Its token has ended; a new one may come later, so nobody is signed out.
-    Waiting { session: Session, reason: &'static str, retry_after: Duration },
-    /// Its token has ended, and nobody can renew it.
-    Spent,
-    /// The backend refused to go on.
+    Waiting { reason: &'static str, retry_after: Duration },
+    /// It is over: the backend refused to go on, or nobody can renew it.
     Ended,
 }
 
@@ -117,33 +104,50 @@ pub(crate) enum Considered<'r> {
     /// Nobody speaks for the request, and nobody need. The flag: the visitor's own `Authorization`
     /// may go to the app.
     Stranger { pass: Pass, own_authorization: bool },
-    /// A session does, if its token may still be sent.
-    Session { route: Route<'r>, pass: Pass, session: Box<Session> },
+    /// A session does, if its token may still be sent. The verdict is for the token that it has
+    /// now; one that is not fresh may be refused for a role that the next one brings.
+    Session { route: Route<'r>, verdict: Result<Pass, Refusal>, session: Box<Session> },
 }
 
 /// Steps 3 to 5 of ARCHITECTURE.md, "One request": the proxy and `explain` both stand on it.
-/// `open` gives the visitor's session; `granted` are roles beside those of its claims.
+/// `open` gives the visitor's session; `granted` are roles beside those of its claims. A session
+/// whose token has ended and that nobody can renew is none.
 pub(crate) fn consider<'r>(
     snapshot: &'r Snapshot,
     head: &Head<'_>,
     open: impl FnOnce() -> Option<Session>,
     granted: &[String],
+    now: UnixSeconds,
 ) -> Result<Considered<'r>, Refusal> {
     let route = snapshot.rules.route(head)?;
     if head.is_preflight() {
         let pass = route.preflight()?;
         return Ok(Considered::Stranger { pass, own_authorization: false });
     }
-    let Some(session) = open() else {
+    let Some(session) = open().filter(|session| !is_spent(snapshot, session, now)) else {
         let pass = route.without_session()?;
         let own_authorization = snapshot.apps[pass.app()].pass_authorization;
         return Ok(Considered::Stranger { pass, own_authorization });
     };
-    let pass = route.decide_with(head, &session, granted)?;
-    if !pass.as_session() {
-        return Ok(Considered::Stranger { pass, own_authorization: false });
+    let is_fresh = || session.freshness(now, snapshot.refresh.ahead) == Freshness::Fresh;
+    match route.decide_with(head, &session, granted) {
+        Ok(pass) if !pass.as_session() => {
+            Ok(Considered::Stranger { pass, own_authorization: false })
+        }
+        Err(refusal) if refusal != Refusal::RoleMissing || is_fresh() => Err(refusal),
+        verdict => Ok(Considered::Session { route, verdict, session: Box::new(session) }),
     }
-    Ok(Considered::Session { route, pass, session: Box::new(session) })
+}
+
+/// Who can renew this session's tokens.
+pub(crate) fn renewer<'s>(snapshot: &'s Snapshot, session: &Session) -> Option<&'s Arc<Backend>> {
+    session.refresh_token().and_then(|_| snapshot.backend_for(session))
+}
+
+/// Whether the session's token has ended, and nobody can renew it.
+pub(crate) fn is_spent(snapshot: &Snapshot, session: &Session, now: UnixSeconds) -> bool {
+    session.freshness(now, snapshot.refresh.ahead) == Freshness::Ended
+        && renewer(snapshot, session).is_none()
 }
 
 impl<E: TokenEndpoint> Gate<'_, E> {
@@ -156,8 +160,8 @@ impl<E: TokenEndpoint> Gate<'_, E> {
     ) -> Result<Grant, Turned> {
         let snapshot = self.snapshot;
         let open = || snapshot.keyring.open(cookies, now).ok();
-        let (route, pass, session) = match consider(snapshot, head, open, &[])? {
-            Considered::Session { route, pass, session } => (route, pass, *session),
+        let (route, verdict, session) = match consider(snapshot, head, open, &[], now)? {
+            Considered::Session { route, verdict, session } => (route, verdict, *session),
             Considered::Stranger { pass, own_authorization } => {
                 let grant = Grant::stranger(snapshot, pass, cookies);
                 return Ok(Grant { own_authorization, ..grant });
@@ -165,16 +169,15 @@ impl<E: TokenEndpoint> Gate<'_, E> {
         };
 
         match self.look_after(session, route.needs_session(), now).await {
-            Standing::Good(session) => Ok(Grant::known(snapshot, pass, session, cookies)),
+            Standing::Good(session) => Ok(Grant::known(snapshot, verdict?, session, cookies)),
             Standing::Renewed(session) => self.renewed(&route, head, session, cookies, now),
-            Standing::Waiting { session, .. } if !route.needs_session() => {
-                Ok(Grant::unseen(snapshot, pass, &session, cookies))
+            Standing::Waiting { .. } if !route.needs_session() => {
+                Ok(Grant::stranger(snapshot, route.without_session()?, cookies))
             }
-            Standing::Waiting { reason, retry_after, .. } => Err(Turned {
+            Standing::Waiting { reason, retry_after } => Err(Turned {
                 why: Refused::Unavailable { reason, retry_after },
                 set_cookies: Vec::new(),
             }),
-            Standing::Spent => Ok(Grant::stranger(snapshot, route.without_session()?, cookies)),
             Standing::Ended => {
                 let set_cookies = snapshot.keyring.clear_cookies(cookies);
                 match route.without_session() {
@@ -209,17 +212,20 @@ impl<E: TokenEndpoint> Gate<'_, E> {
             }
             return Standing::Renewed(renewed);
         }
-        let backend = session.refresh_token().and_then(|_| self.snapshot.backend_for(&session));
-        match (freshness, backend) {
-            (Freshness::Ended, None) => Standing::Spent,
+        match (freshness, renewer(self.snapshot, &session)) {
+            (Freshness::Ended, None) => Standing::Ended,
             (Freshness::Ended, Some(backend)) if must => {
                 let answer = self.refresher.refresh(backend, &session, now).await;
                 standing(session, answer)
             }
             (Freshness::Ended, Some(backend)) => {
-                self.refresher.start(backend, &session, now);
-                let (reason, retry_after) = ("refresh_pending", Duration::from_secs(1));
-                Standing::Waiting { session, reason, retry_after }
+                match self.refresher.start(backend, &session, now) {
+                    Some(_) => Standing::Ended,
+                    None => {
+                        let (reason, retry_after) = ("refresh_pending", Duration::from_secs(1));
+                        Standing::Waiting { reason, retry_after }
+                    }
+                }
             }
             (_, Some(backend)) => {
                 self.refresher.start(backend, &session, now);
@@ -256,7 +262,7 @@ fn standing(session: Session, answer: Result<Arc<Tokens>, RefreshError>) -> Stan
     match answer {
         Ok(tokens) => Standing::Renewed(session.renewed(&tokens.as_new_tokens())),
         Err(error) => match error.retry_after() {
-            Some(retry_after) => Standing::Waiting { session, reason: error.reason(), retry_after },
+            Some(retry_after) => Standing::Waiting { reason: error.reason(), retry_after },
             None => Standing::Ended,
         },
     }

@@ -50,7 +50,7 @@ pub(crate) const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-st
 /// Headers by which an app speaks to one kind of shared cache.
 fn is_for_caches(name: &HeaderName) -> bool {
     let name = name.as_str();
-    name.ends_with("cdn-cache-control")
+    name.ends_with("-cache-control")
         || matches!(name, "surrogate-control" | "x-accel-expires" | "edge-control")
 }
 

@@ -58,7 +58,7 @@ pub(crate) async fn answer(
     if worker.stopping.has_begun() {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    record.write(answer.status());
+    record.answered(answer.status());
     answer
 }
 
@@ -95,6 +95,10 @@ async fn admit(
     let cookies = request::cookies(&parts.headers);
 
     let admitted = match Own::at(head.path().as_str()) {
+        _ if request::size(parts) > snapshot.limits.header_bytes => Err(Reply::head_too_large()),
+        _ if !request::is_framed_plainly(&parts.headers) => Err(Reply::malformed(
+            "The request names another transfer coding than chunked, or several.",
+        )),
         _ if !request::expects_only_continue(&parts.headers) => Err(Reply::bad_expectation()),
         Some(_) if !snapshot.rules.is_app_host(head.host()) => {
             let unknown = Refused::Policy(Refusal::UnknownHost);

@@ -8,7 +8,7 @@ use foregate_policy::{Access, ExplainedReading, Head, Refusal};
 use foregate_session::{Freshness, NoSession, Session, Survey, UnixSeconds};
 use http::header::{self, HeaderMap};
 
-use crate::admission::{Considered, Grant, Refused, consider};
+use crate::admission::{Considered, Grant, Refused, consider, renewer};
 use crate::forward;
 use crate::own::Own;
 use crate::peer::Peer;
@@ -133,30 +133,26 @@ impl Explanation {
                 opened.ok()
             }
         };
+        self.note_freshness(snapshot, question.now);
         let session = self.session.clone();
-        let considered = consider(snapshot, head, || session.clone(), question.granted);
+        let considered =
+            consider(snapshot, head, || session.clone(), question.granted, question.now);
         let decided = match considered {
             Ok(Considered::Stranger { pass, own_authorization }) => {
-                if session.is_some() && !head.is_preflight() {
-                    self.notes.push(
-                        "another site sends this with the visitor's cookie, so nobody speaks for it"
-                            .to_owned(),
-                    );
+                if session.as_ref().is_some_and(|_| !snapshot.rules.admits_site(head)) {
+                    let note = "another site sends this with the visitor's cookie: nobody speaks";
+                    self.notes.push(note.to_owned());
                 }
                 let grant = Grant::stranger(snapshot, pass, &cookies);
                 Ok(Grant { own_authorization, ..grant })
             }
-            Ok(Considered::Session { route, pass, session }) => {
-                let ended = self.note_freshness(&session, snapshot, question.now);
-                match ended {
-                    None => Ok(Grant::known(snapshot, pass, *session, &cookies)),
-                    Some(Renewable::Yes) if route.needs_session() => {
-                        Ok(Grant::known(snapshot, pass, *session, &cookies))
-                    }
-                    Some(Renewable::Yes) => Ok(Grant::unseen(snapshot, pass, &session, &cookies)),
-                    Some(Renewable::No) => route
-                        .without_session()
-                        .map(|pass| Grant::stranger(snapshot, pass, &cookies)),
+            Ok(Considered::Session { route, verdict, session }) => {
+                let ahead = snapshot.refresh.ahead;
+                let ended = session.freshness(question.now, ahead) == Freshness::Ended;
+                if ended && !route.needs_session() {
+                    route.without_session().map(|pass| Grant::stranger(snapshot, pass, &cookies))
+                } else {
+                    verdict.map(|pass| Grant::known(snapshot, pass, *session, &cookies))
                 }
             }
             Err(refusal) => Err(refusal),
@@ -202,36 +198,23 @@ impl Explanation {
         }
     }
 
-    /// `None`: the access token may be sent.
-    fn note_freshness(
-        &mut self,
-        session: &Session,
-        snapshot: &Snapshot,
-        now: UnixSeconds,
-    ) -> Option<Renewable> {
-        let backend = session.refresh_token().and_then(|_| snapshot.backend_for(session));
-        let freshness = session.freshness(now, snapshot.refresh.ahead);
-        let (note, ended) = match (freshness, backend) {
-            (Freshness::Fresh, _) => return None,
-            (Freshness::Due, Some(backend)) => {
-                (format!("the access token is due: {} renews it meanwhile", backend.name()), None)
+    fn note_freshness(&mut self, snapshot: &Snapshot, now: UnixSeconds) {
+        let Some(session) = &self.session else { return };
+        let backend = renewer(snapshot, session).map(|backend| backend.name());
+        let note = match (session.freshness(now, snapshot.refresh.ahead), backend) {
+            (Freshness::Fresh, _) => return,
+            (Freshness::Due, Some(name)) => {
+                format!("the access token is due: {name} renews it behind the request")
             }
-            (Freshness::Due, None) => {
-                ("the access token ends soon, and nobody renews it".to_owned(), None)
-            }
-            (Freshness::Ended, Some(backend)) => {
-                let name = backend.name();
-                let note = format!("the access token has ended: {name} must renew it first");
-                (note, Some(Renewable::Yes))
-            }
-            (Freshness::Ended, None) => (
-                "the access token has ended and nobody renews it, so the session is none"
-                    .to_owned(),
-                Some(Renewable::No),
+            (Freshness::Due, None) => "the access token ends soon, and nobody renews it".to_owned(),
+            (Freshness::Ended, Some(name)) => format!(
+                "the access token has ended: {name} renews it first, and the new one is decided on"
             ),
+            (Freshness::Ended, None) => {
+                "the access token has ended and nobody renews it: the session is none".to_owned()
+            }
         };
         self.notes.push(note);
-        ended
     }
 
     fn refuse(
@@ -246,12 +229,6 @@ impl Explanation {
         let reply = Reply::refusal(&refused, head, scheme, snapshot);
         self.refused = Some(Refusing { detail, ..Refusing::new(&reply) });
     }
-}
-
-/// Whether a backend can renew an ended token.
-enum Renewable {
-    Yes,
-    No,
 }
 
 impl Refusing {

@@ -19,8 +19,9 @@ use crate::cache;
 use crate::connect::Connector;
 use crate::headers;
 use crate::peer::Peer;
+use crate::request;
 use crate::respond::{Asker, Failure};
-use crate::upstream::{self, Download, Lease, Pool, Upload};
+use crate::upstream::{self, Download, Lease, Pool, Progress, Upload};
 
 /// What one worker forwards with.
 pub(crate) struct Forwarder<'w> {
@@ -64,46 +65,70 @@ impl Forwarder<'_> {
     ) -> Result<Response<Download>, Failure> {
         let app = &self.snapshot.apps[grant.pass.app()];
         rewrite(&mut parts.headers, self.snapshot, &grant, &target.authority, peer);
-        let (upload, sent) = Upload::new(body);
-
-        let mut request = Request::new(upload);
+        let mut request = Request::new(Upload::new(body));
         *request.method_mut() = parts.method;
         *request.uri_mut() = target.path_and_query.into();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = parts.headers;
 
         let upstream = &app.upstreams[0];
-        let (answer, sender) = self.send(upstream, request).await?;
-        let lease =
-            Lease { pool: Arc::clone(self.pool), upstream: Arc::clone(upstream), sender, sent };
-        self.receive(answer, &grant.set_cookies, lease)
+        let upload = request.body().progress();
+        let (answer, sender) = self.send(upstream, request, &upload).await?;
+        let (pool, upstream) = (Arc::clone(self.pool), Arc::clone(upstream));
+        self.receive(answer, &grant.set_cookies, Lease { pool, upstream, sender, upload })
     }
 
-    /// Sends over an idle connection, or over a new one where none stands. Idle connections may
-    /// turn out to be closed: what never left us goes over the next one.
+    /// Sends over an idle connection, or over a new one where none stands. An idle connection may
+    /// turn out to be closed: what never left us goes over the next one, and what was not answered
+    /// goes once more, over a new one, if a second time does no harm.
     async fn send(
         &self,
         upstream: &Arc<Upstream>,
         mut request: Request<Upload>,
+        upload: &Progress,
     ) -> Result<(Response<Incoming>, SendRequest<Upload>), Failure> {
         let repeatable = matches!(*request.method(), Method::GET | Method::HEAD)
             && http_body::Body::is_end_stream(request.body());
+        let mut reuse = true;
         loop {
-            let idle = self.pool.take(upstream, repeatable);
+            let idle = if reuse { self.pool.take(upstream, repeatable) } else { None };
             let reused = idle.is_some();
             let mut sender = match idle {
                 Some(sender) => sender,
                 None => self.connect(upstream).await?,
             };
             let spare = (reused && repeatable).then(|| copy(&request));
-            let limit = self.snapshot.limits.upstream_header_timeout;
-            match tokio::time::timeout(limit, sender.try_send_request(request)).await {
-                Ok(Ok(answer)) => return Ok((answer, sender)),
-                Ok(Err(mut error)) => match error.take_message().or(spare) {
-                    Some(again) if reused => request = again,
-                    _ => return Err(Failure::Broken(error.into_error())),
-                },
-                Err(_) => return Err(Failure::TooSlow),
+            let sending = sender.try_send_request(request);
+            let mut error = match self.in_time(sending, upload).await? {
+                Ok(answer) => return Ok((answer, sender)),
+                Err(error) => error,
+            };
+            request = match (error.take_message(), spare) {
+                (Some(unsent), _) if reused => unsent,
+                (None, Some(spare)) if is_closed(error.error()) => {
+                    reuse = false;
+                    spare
+                }
+                _ if upload.is_broken() => return Err(Failure::BrokenUpload),
+                _ => return Err(Failure::Broken(error.into_error())),
+            };
+        }
+    }
+
+    /// Waits for the head of an answer. The time begins when the whole request has been sent.
+    async fn in_time<T>(
+        &self,
+        sending: impl Future<Output = T>,
+        upload: &Progress,
+    ) -> Result<T, Failure> {
+        let limit = self.snapshot.limits.upstream_header_timeout;
+        let mut sending = std::pin::pin!(sending);
+        let mut was_sent = upload.has_ended();
+        loop {
+            match tokio::time::timeout(limit, sending.as_mut()).await {
+                Ok(sent) => return Ok(sent),
+                Err(_) if was_sent => return Err(Failure::TooSlow),
+                Err(_) => was_sent = upload.has_ended(),
             }
         }
     }
@@ -128,12 +153,17 @@ impl Forwarder<'_> {
         }
         let (mut head, body) = answer.into_parts();
         head.version = Version::HTTP_11;
+        if !request::is_framed_plainly(&head.headers) {
+            return Err(Failure::UnaskedCoding);
+        }
         if head.headers.contains_key(header::TRANSFER_ENCODING) {
             head.headers.remove(header::TRANSFER_ENCODING);
             head.headers.remove(header::CONTENT_LENGTH);
         }
         headers::remove_hop_by_hop(&mut head.headers);
+        // A 304 speaks of an answer that somebody keeps.
         if !owed.is_empty()
+            && head.status != StatusCode::NOT_MODIFIED
             && !self.speaks_of_session(&head.headers)
             && !cache::is_shared(&head.headers)
         {
@@ -165,6 +195,7 @@ pub(crate) fn rewrite(
     headers::remove_hop_by_hop(headers);
     headers::remove_trusted(headers, snapshot, app, grant.own_authorization);
     headers.remove(header::EXPECT);
+    frame_anew(headers);
     headers::insert_forwarded(headers, peer, authority);
     match &grant.cookies {
         CookieView::Unchanged => {}
@@ -183,6 +214,21 @@ pub(crate) fn rewrite(
     if let Some(session) = &grant.session {
         headers::insert_identity(headers, app, session);
     }
+}
+
+/// hyper frames a body by what it is. Of a request without one it says nothing, where a POST must
+/// say that it has none (RFC 9110 §8.6).
+fn frame_anew(headers: &mut HeaderMap) {
+    headers.remove(header::TRANSFER_ENCODING);
+    let length = headers.remove(header::CONTENT_LENGTH);
+    if length.is_some_and(|length| length.as_bytes().iter().all(|digit| *digit == b'0')) {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+}
+
+/// Whether the app closed the connection instead of answering, as one does to an idle one.
+fn is_closed(error: &hyper::Error) -> bool {
+    error.is_closed() || error.is_incomplete_message() || error.is_canceled()
 }
 
 /// A request without a body, once more.

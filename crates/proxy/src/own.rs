@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 
-use crate::admission::{Gate, Refused, Standing, random};
+use crate::admission::{Gate, Refused, Standing, is_spent, random};
 use crate::cache::{PRIVATE, set_cookies};
 use crate::callback;
 use crate::respond::Reply;
@@ -55,7 +55,8 @@ impl<E: TokenEndpoint> Gate<'_, E> {
         if !matches!(head.method(), "GET" | "HEAD") {
             return Err(Reply::wrong_method("GET, HEAD"));
         }
-        let Ok(session) = self.snapshot.keyring.open(cookies, now) else {
+        let opened = self.snapshot.keyring.open(cookies, now).ok();
+        let Some(session) = opened.filter(|session| !is_spent(self.snapshot, session, now)) else {
             return Ok(json(&serde_json::Value::Null, &[]));
         };
         match self.look_after(session, true, now).await {
@@ -65,11 +66,10 @@ impl<E: TokenEndpoint> Gate<'_, E> {
                 let sealed = keyring.seal(&session, now, random());
                 Ok(json(&self.described(&session), &keyring.set_cookies(&sealed, cookies)))
             }
-            Standing::Waiting { reason, retry_after, .. } => {
+            Standing::Waiting { reason, retry_after } => {
                 let refused = Refused::Unavailable { reason, retry_after };
                 Err(Reply::refusal(&refused, Some(head), "", self.snapshot))
             }
-            Standing::Spent => Ok(json(&serde_json::Value::Null, &[])),
             Standing::Ended => {
                 let cleared = self.snapshot.keyring.clear_cookies(cookies);
                 Ok(json(&serde_json::Value::Null, &cleared))

@@ -11,7 +11,8 @@ use http::request::Parts;
 use crate::peer::Connection;
 use crate::respond::Failure;
 
-/// What is known of a request so far. Where nobody listens it costs nothing.
+/// What is known of a request so far; its end writes the line, also where the visitor left before
+/// there was an answer. Where nobody listens it costs nothing.
 pub(crate) struct Record(Option<Entry>);
 
 struct Entry {
@@ -22,6 +23,7 @@ struct Entry {
     path: String,
     reason: Option<&'static str>,
     failure: Option<String>,
+    status: Option<u16>,
 }
 
 impl Record {
@@ -35,6 +37,7 @@ impl Record {
             path: String::new(),
             reason: None,
             failure: None,
+            status: None,
         }))
     }
 
@@ -42,14 +45,14 @@ impl Record {
         let Some(entry) = &mut self.0 else { return };
         head.method().clone_into(&mut entry.method);
         head.authority().clone_into(&mut entry.host);
-        head.path().as_str().clone_into(&mut entry.path);
+        entry.path = cut(head.path().as_str()).to_owned();
     }
 
     /// A head that has no one reading is logged as it came, escaped.
     pub(crate) fn unreadable(&mut self, parts: &Parts) {
         let Some(entry) = &mut self.0 else { return };
-        parts.method.as_str().clone_into(&mut entry.method);
-        entry.path = parts.uri.path().escape_debug().to_string();
+        cut(parts.method.as_str()).clone_into(&mut entry.method);
+        entry.path = cut(parts.uri.path()).escape_debug().to_string();
     }
 
     pub(crate) fn refused(&mut self, reason: &'static str) {
@@ -62,8 +65,19 @@ impl Record {
         entry.failure = Some(failure.to_string());
     }
 
-    pub(crate) fn write(self, status: StatusCode) {
-        let Some(entry) = self.0 else { return };
+    pub(crate) fn answered(&mut self, status: StatusCode) {
+        let Some(entry) = &mut self.0 else { return };
+        entry.status = Some(status.as_u16());
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let Some(entry) = &self.0 else { return };
+        let reason = match entry.status {
+            Some(_) => entry.reason,
+            None => Some("visitor_left"),
+        };
         let decision = if entry.reason.is_some() { "refuse" } else { "pass" };
         tracing::info!(
             target: TARGET,
@@ -71,14 +85,20 @@ impl Record {
             method = %entry.method,
             host = %entry.host,
             path = %entry.path,
-            status = status.as_u16(),
+            status = entry.status,
             decision,
-            reason = entry.reason,
-            failure = entry.failure,
+            reason,
+            failure = entry.failure.as_deref(),
             micros = entry.started.elapsed().as_micros() as u64,
             "request"
         );
     }
 }
 
+/// No visitor fills the log with one line. What is cut is ASCII, or falls back to nothing.
+fn cut(text: &str) -> &str {
+    text.get(..text.len().min(LONGEST)).unwrap_or_default()
+}
+
+const LONGEST: usize = 1024;
 const TARGET: &str = "foregate::request";

@@ -39,6 +39,28 @@ pub(crate) fn cookies(headers: &HeaderMap) -> Cookies<'_> {
     Cookies::parse(headers.get_all(header::COOKIE).iter().map(|line| line.as_bytes()))
 }
 
+/// Whether the body is framed in the one way that every server reads alike: no transfer coding, or
+/// `chunked` alone (RFC 9112 §6.1).
+pub(crate) fn is_framed_plainly(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// The bytes of the head, about as they came.
+pub(crate) fn size(parts: &Parts) -> usize {
+    const BETWEEN: usize = ": \r\n".len();
+    let line = |(name, value): (&HeaderName, &header::HeaderValue)| {
+        name.as_str().len() + value.len() + BETWEEN
+    };
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let request_line = parts.method.as_str().len() + target + " HTTP/1.1\r\n".len();
+    request_line + parts.headers.iter().map(line).sum::<usize>()
+}
+
 /// Whether the request expects nothing but `100-continue` (RFC 9110 §10.1.1).
 pub(crate) fn expects_only_continue(headers: &HeaderMap) -> bool {
     let mut lines = headers.get_all(header::EXPECT).iter();

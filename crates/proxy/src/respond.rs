@@ -52,6 +52,9 @@ impl Asker {
 /// Something broke, and on whose side.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
+    /// The visitor's.
+    #[error("the visitor's request body broke off")]
+    BrokenUpload,
     /// The app's.
     #[error("the app does not accept connections: {0}")]
     Unreachable(std::io::Error),
@@ -61,6 +64,8 @@ pub(crate) enum Failure {
     Broken(hyper::Error),
     #[error("the app switched protocols unasked")]
     UnaskedSwitch,
+    #[error("the app coded its answer in a way that nobody asked for")]
+    UnaskedCoding,
 }
 
 impl Reply {
@@ -154,7 +159,8 @@ impl Reply {
                 "upstream_timeout",
                 "The app behind this address did not answer in time.",
             ),
-            Failure::Broken(_) | Failure::UnaskedSwitch => Self::new(
+            Failure::BrokenUpload => Self::malformed("The body of the request broke off."),
+            Failure::Broken(_) | Failure::UnaskedSwitch | Failure::UnaskedCoding => Self::new(
                 StatusCode::BAD_GATEWAY,
                 "upstream_broken",
                 "The app behind this address broke off its answer.",
@@ -184,6 +190,18 @@ impl Reply {
     pub(crate) fn cross_site() -> Self {
         let detail = "Another site sent this request with your cookie.";
         Self::new(StatusCode::FORBIDDEN, Refusal::CrossSite.reason(), detail)
+    }
+
+    /// The answer to a message whose framing two servers could read differently, or whose body
+    /// broke off.
+    pub(crate) fn malformed(detail: &str) -> Self {
+        Self::closing(StatusCode::BAD_REQUEST, MALFORMED, detail)
+    }
+
+    /// The answer to a head beyond `limits.header_bytes`.
+    pub(crate) fn head_too_large() -> Self {
+        let detail = "The request's headers are too large.";
+        Self::closing(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, MALFORMED, detail)
     }
 
     /// The answer to a target that no app could be asked for.
@@ -263,6 +281,8 @@ impl Reply {
     }
 }
 
+/// The word for what HTTP's own rules refuse.
+pub(crate) const MALFORMED: &str = "malformed";
 const PAGE: &str = include_str!("page.html");
 const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::exchange;
 use crate::peer::Connection;
+use crate::respond::MALFORMED;
 use crate::worker::Worker;
 
 impl Worker {
@@ -50,7 +51,8 @@ impl Worker {
         }
         // Whoever was in the queue when the doors closed came in time.
         let listener = listener.into_std()?;
-        while let Ok((stream, address)) = listener.accept() {
+        for _ in 0..QUEUE {
+            let Ok((stream, address)) = listener.accept() else { break };
             stream.set_nonblocking(true)?;
             start(TcpStream::from_std(stream)?, address);
         }
@@ -68,6 +70,7 @@ async fn serve_connection(worker: Arc<Worker>, connection: Connection, stream: T
         tracing::debug!(%error, "a connection ended before it began");
         return;
     }
+    let address = connection.address;
     let limits = worker.live.load().limits.clone();
     let mut stopping = worker.stopping.clone();
     let shared = Arc::new((worker, connection));
@@ -93,8 +96,14 @@ async fn serve_connection(worker: Arc<Worker>, connection: Connection, stream: T
             serving.await
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke");
+    match ended {
+        // hyper has answered with a bare 400, 414 or 431, or with nothing to what is no HTTP.
+        Err(error) if error.is_parse() => {
+            let reason = MALFORMED;
+            tracing::info!(client = %address, decision = "refuse", reason, %error, "request");
+        }
+        Err(error) => tracing::debug!(client = %address, %error, "a connection broke"),
+        Ok(()) => {}
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -79,24 +79,47 @@ pub(crate) async fn connect(
     Ok(sender)
 }
 
-/// The body that goes to the app, and whether all of it went.
+/// The body that goes to the app.
 pub(crate) struct Upload {
     body: Option<Incoming>,
-    sent: Option<Arc<AtomicBool>>,
+    progress: Arc<Progress>,
+}
+
+/// How far a body has come on its way to the app.
+#[derive(Debug, Default)]
+pub(crate) struct Progress(AtomicU8);
+
+impl Progress {
+    const ENDED: u8 = 1;
+    const BROKEN: u8 = 2;
+
+    /// Its end has been handed on.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::ENDED
+    }
+
+    /// The visitor broke it off, or framed it wrongly.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::BROKEN
+    }
 }
 
 impl Upload {
-    /// The visitor's body. The flag turns true when its end has been handed on.
-    pub(crate) fn new(body: Incoming) -> (Self, Option<Arc<AtomicBool>>) {
+    /// The visitor's body, which may be none.
+    pub(crate) fn new(body: Incoming) -> Self {
         if body.is_end_stream() {
-            return (Self { body: None, sent: None }, None);
+            return Self::empty();
         }
-        let sent = Arc::new(AtomicBool::new(false));
-        (Self { body: Some(body), sent: Some(Arc::clone(&sent)) }, Some(sent))
+        Self { body: Some(body), progress: Arc::default() }
     }
 
     pub(crate) fn empty() -> Self {
-        Self { body: None, sent: None }
+        let progress = Progress(AtomicU8::new(Progress::ENDED));
+        Self { body: None, progress: Arc::new(progress) }
+    }
+
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
     }
 }
 
@@ -111,10 +134,10 @@ impl Body for Upload {
         let this = self.get_mut();
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
         let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
-        if (frame.is_none() || body.is_end_stream())
-            && let Some(sent) = &this.sent
-        {
-            sent.store(true, Ordering::Relaxed);
+        match &frame {
+            Some(Err(_)) => this.progress.0.store(Progress::BROKEN, Ordering::Relaxed),
+            Some(Ok(_)) if !body.is_end_stream() => {}
+            Some(Ok(_)) | None => this.progress.0.store(Progress::ENDED, Ordering::Relaxed),
         }
         Poll::Ready(frame)
     }
@@ -140,8 +163,7 @@ pub(crate) struct Lease {
     pub(crate) pool: Arc<Pool>,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) sender: SendRequest<Upload>,
-    /// See [`Upload::new`]; `None`: there was nothing to send.
-    pub(crate) sent: Option<Arc<AtomicBool>>,
+    pub(crate) upload: Arc<Progress>,
 }
 
 impl Download {
@@ -158,10 +180,10 @@ impl Download {
     }
 
     fn give_back(&mut self) {
-        let Some(Lease { pool, upstream, sender, sent }) = self.lease.take() else { return };
+        let Some(Lease { pool, upstream, sender, upload }) = self.lease.take() else { return };
         // An answer that came before the request's body ended leaves a connection in the middle
         // of a message: it is closed.
-        if sent.is_none_or(|sent| sent.load(Ordering::Relaxed)) {
+        if upload.has_ended() {
             pool.put(&upstream, sender);
         }
     }

@@ -171,9 +171,13 @@ fn number(value: &Value) -> Option<f64> {
 /// A token that fits into a header: visible ASCII, not empty.
 fn secret(value: &Value) -> Option<Secret> {
     let token = value.as_str()?;
-    let fits = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-    fits.then(|| Secret::new(token))
+    let fits = (1..=TOKEN_BYTES).contains(&token.len());
+    (fits && token.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Secret::new(token))
 }
+
+/// Three such tokens, sealed, are more cookies than any browser sends: what is longer would lock
+/// its visitor out.
+const TOKEN_BYTES: usize = 16 * 1024;
 
 /// The `error` of an OAuth 2 answer, if it looks like one of the registered words: anything else
 /// might quote the request, and this goes into logs.

@@ -17,7 +17,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use foregate_session::{Secret, Session, UnixSeconds};
+use foregate_session::{Jwt, Secret, Session, UnixSeconds};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -103,7 +103,9 @@ impl<E: TokenEndpoint> Refresher<E> {
         let token = Lineage::of(session.refresh_token()?);
         match self.0.ledger.find(&token, now)? {
             Known::Pair(pair) => {
-                let good = is_newer(&pair, session) && pair.tokens.good_at(now);
+                let good = is_newer(&pair, session)
+                    && pair.tokens.good_at(now)
+                    && is_for(session, &pair.tokens);
                 good.then(|| Arc::clone(&pair.tokens))
             }
             Known::SignedOut => None,
@@ -112,16 +114,25 @@ impl<E: TokenEndpoint> Refresher<E> {
 
     /// Begins a redemption behind the request, unless one is under way, the last one failed a
     /// moment ago, or the session's tokens are the newest and younger than half their life. What
-    /// comes of it is heard by the next request: a refusal only once the access token has ended.
-    pub fn start(&self, backend: &Arc<Backend>, session: &Session, now: UnixSeconds) {
-        let Some(refresh_token) = session.refresh_token() else { return };
+    /// comes of it is heard by the next request. `Some`: the session is known to be over, which
+    /// counts once its access token has ended.
+    pub fn start(
+        &self,
+        backend: &Arc<Backend>,
+        session: &Session,
+        now: UnixSeconds,
+    ) -> Option<RefreshError> {
+        let refresh_token = session.refresh_token()?;
         if let Some(Known::Pair(pair)) = self.0.ledger.find(&Lineage::of(refresh_token), now)
             && is_its_own(&pair, session)
             && pair.young_at(now)
         {
-            return;
+            return None;
         }
-        self.begin(backend, session, refresh_token, now);
+        match self.begin(backend, session, refresh_token, now) {
+            Begun::Known(Err(error)) if error.retry_after().is_none() => Some(error),
+            Begun::Known(_) | Begun::Wait(_) => None,
+        }
     }
 
     /// Tokens that are newer than the session's own, from the ledger or from the backend. Waits
@@ -136,15 +147,18 @@ impl<E: TokenEndpoint> Refresher<E> {
         let Some(refresh_token) = session.refresh_token() else {
             return Err(RefreshError::Refused);
         };
-        let mut seat = match self.begin(backend, session, refresh_token, now) {
-            Begun::Known(answer) => return answer,
-            Begun::Wait(seat) => seat,
-        };
         let stopped =
             || RefreshError::Unavailable { retry_after: FIRST_DELAY, fault: Fault::Stopped };
-        match seat.wait_for(Option::is_some).await {
-            Ok(answer) => answer.clone().unwrap_or_else(|| Err(stopped())),
-            Err(_) => Err(stopped()),
+        let answer = match self.begin(backend, session, refresh_token, now) {
+            Begun::Known(answer) => answer,
+            Begun::Wait(mut seat) => match seat.wait_for(Option::is_some).await {
+                Ok(answer) => answer.clone().unwrap_or_else(|| Err(stopped())),
+                Err(_) => Err(stopped()),
+            },
+        };
+        match answer {
+            Ok(tokens) if !is_for(session, &tokens) => Err(RefreshError::SubjectChanged),
+            answer => answer,
         }
     }
 
@@ -374,6 +388,17 @@ fn is_newer(pair: &Pair, session: &Session) -> bool {
     }
     match (session.access_expires_at(), tokens.access_expires_at) {
         (Some(own), Some(known)) => own <= known,
+        _ => true,
+    }
+}
+
+/// Whether tokens that another request has fetched are this session's, as far as two JWTs tell. A
+/// backend whose refresh tokens are not its visitors' own must not hand one visitor's to the next.
+fn is_for(session: &Session, tokens: &Tokens) -> bool {
+    let new = Jwt::read(tokens.access_token.expose());
+    let new = new.as_ref().and_then(Jwt::subject);
+    match (session.access_subject(), new) {
+        (Some(old), Some(new)) => *old == *new,
         _ => true,
     }
 }

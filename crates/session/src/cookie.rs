@@ -185,7 +185,7 @@ impl Source {
 }
 
 /// A session in more chunks would not fit a request head that Node or we accept.
-const MAX_CHUNKS: usize = 16;
+pub(crate) const MAX_CHUNKS: usize = 16;
 /// A browser may hold a cookie of one name for each parent domain and path.
 const MAX_COPIES: usize = 8;
 

@@ -41,9 +41,16 @@ pub(crate) fn chunk_number(name: &[u8], whole: &str) -> Option<usize> {
 /// Whether some reader of cookies could take one called `name` for the session cookie `known` or a
 /// chunk of it. Both libraries join whatever begins alike; other readers drop odd blanks, decode
 /// escapes, ignore case, or write `_` for `.`.
+///
+/// A name of the operator's own may be short, and `sid` is no chunk of `s`: there a separator must
+/// follow.
 pub(crate) fn resembles(name: &[u8], known: &str) -> bool {
     let mut letters = Decoded(name).filter(u8::is_ascii_graphic).filter(|letter| *letter != b'"');
-    known.bytes().all(|wanted| letters.next().map(folded) == Some(folded(wanted)))
+    let begins_alike =
+        known.bytes().all(|wanted| letters.next().map(folded) == Some(folded(wanted)));
+    begins_alike
+        && (library_format(known).is_some()
+            || letters.next().is_none_or(|letter| folded(letter) == b'-'))
 }
 
 fn folded(letter: u8) -> u8 {
@@ -125,6 +132,21 @@ mod tests {
         for name in ["", "a", "a-b.sessio", "b.session", "xa-b.session", "a%2zb.session", "%"] {
             check(name.as_bytes(), false);
         }
+    }
+
+    #[test]
+    fn a_name_of_ones_own_does_not_take_other_cookies_with_it() {
+        let check = |name: &str, known: &str, resembling| {
+            assert_eq!(resembles(name.as_bytes(), known), resembling, "{name}, {known}");
+        };
+        check("s", "s", true);
+        check("S.0", "s", true);
+        check("s-backup", "s", true);
+        check("sid", "s", false);
+        check("settings", "s", false);
+        check("session_id", "session", true);
+        check("sessions", "session", false);
+        check("next-auth.session-tokens", "next-auth.session-token", true);
     }
 
     #[test]

@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::claims::Claims;
-use crate::cookie::{Cookies, Source};
+use crate::cookie::{Cookies, MAX_CHUNKS, Source};
 use crate::json;
 use crate::jwe::MAX_TOKEN_BYTES;
 use crate::keyring::Keyring;
 use crate::keys::{Format, Keys};
-use crate::names::library_name;
+use crate::names::{library_name, resembles};
 use crate::session::{ClaimsError, Session};
 use crate::set_cookie::{Scope, chunks};
 use crate::time::UnixSeconds;
@@ -115,11 +115,17 @@ impl Keyring {
     }
 
     /// The `Set-Cookie` values that give the browser a sealed session, in the library's order.
-    /// Cookies of the request that its name or chunks leave over are cleared.
+    /// Cookies of the request that its name or chunks leave over are cleared. None for a session
+    /// so long that nobody would open it again: the visitor keeps what he has.
     #[must_use]
     pub fn set_cookies(&self, sealed: &SealedSession, request: &Cookies<'_>) -> Vec<String> {
-        let carried = carried_names(request, |name| name.starts_with(sealed.name.as_bytes()));
+        let carried = carried_names(request, |name| {
+            name.starts_with(sealed.name.as_bytes()) && resembles(name, &sealed.name)
+        });
         let SealedSession { name, format, token, expires_at } = sealed;
+        if chunks(name, token, *format).len() > MAX_CHUNKS {
+            return Vec::new();
+        }
         self.attributes.write(name, token, *format, *expires_at, &carried)
     }
 

@@ -175,11 +175,12 @@ impl<'a> AppSetCookie<'a> {
     /// Reads a line as browsers do (RFC 6265 §5.2), as far as it matters here. `None` for one that
     /// is no text or has no name.
     pub(crate) fn parse(line: &'a [u8]) -> Option<Self> {
-        let mut parts = str::from_utf8(line).ok()?.split(';');
-        let (name, value) = parts.next()?.split_once('=')?;
+        let mut parts = line.split(|byte| *byte == b';');
+        let (name, value) = str::from_utf8(parts.next()?).ok()?.split_once('=')?;
         let (name, value) = (name.trim(), value.trim());
         let over = parts.any(|attribute| {
-            attribute.split_once('=').is_some_and(|(key, age)| {
+            let attribute = str::from_utf8(attribute).ok().and_then(|text| text.split_once('='));
+            attribute.is_some_and(|(key, age)| {
                 key.trim().eq_ignore_ascii_case("Max-Age")
                     && age.trim().parse().is_ok_and(|age: i64| age <= 0)
             })

@@ -3,6 +3,7 @@
 use std::sync::Barrier;
 use std::task::{Context, Poll, Waker};
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine};
 use proptest::prelude::*;
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
@@ -646,4 +647,52 @@ proptest! {
             assert_eq!(gate.reused(), 0);
         });
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pair_of_one_subject_is_never_handed_to_another() {
+    let gate = Gate::new();
+    let jwt = |subject: &str, number: u8| {
+        let claims = BASE64URL.encode(format!(r#"{{"sub":"{subject}","n":{number}}}"#));
+        format!("e30.{claims}.c2ln")
+    };
+    let end = gate.now().0;
+    // A backend whose refresh tokens are not its visitors' own.
+    let session = |subject: &str| {
+        gate.claims(&format!(
+            r#"{{"sub":"x","accessToken":"{}","accessTokenExpiry":{end},"refreshToken":"shared"}}"#,
+            jwt(subject, 0)
+        ))
+    };
+    let (ann, bob) = (session("ann"), session("bob"));
+    let answer = format!(
+        r#"{{"accessToken":"{}","accessTokenExpiry":{},"refreshToken":"next"}}"#,
+        jwt("ann", 1),
+        end + LIFE
+    );
+    gate.fake.plan([Plan::Say(200, answer)]);
+    let (leads, joins) = tokio::join!(gate.visit(&ann), gate.visit(&bob));
+    assert_eq!((leads, joins.as_str()), (jwt("ann", 1), "subject_changed"));
+    assert_eq!((gate.settled(&ann), gate.settled(&bob)), (jwt("ann", 1), "nothing".to_owned()));
+    assert_eq!(gate.visit(&bob).await, "subject_changed");
+    assert_eq!(gate.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_starts_a_refresh_hears_that_the_session_is_over() {
+    let gate = Gate::new();
+    let start = |session: &Session| gate.refresher.start(&gate.backend, session, gate.now());
+    let ann = gate.session("ann");
+    gate.fake.world().live.clear();
+    assert_eq!(start(&ann), None, "nobody knows yet");
+    settle().await;
+    assert_eq!(start(&ann), Some(RefreshError::Refused));
+    let bob = gate.session("bob");
+    gate.refresher.end(&bob, gate.now());
+    assert_eq!(start(&bob), Some(RefreshError::SignedOut));
+    gate.fake.plan([Plan::Say(500, String::new())]);
+    let carl = gate.session("carl");
+    assert_eq!(start(&carl), None);
+    settle().await;
+    assert_eq!(start(&carl), None, "a blip ends nothing");
 }

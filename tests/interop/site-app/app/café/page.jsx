@@ -1,5 +1,0 @@
-import { Served } from "../../../shared/served.jsx";
-
-export default function Page() {
-  return <Served route="cafe" />;
-}
