@@ -112,7 +112,10 @@ async fn admit(
         Some(Own::Unknown) => Err(Reply::unknown_reserved()),
         None => match gate.admit(&head, &cookies, now).await {
             Ok(grant) => match Target::of(&head, asker.clone()) {
-                Some(target) => Ok(Next::Forward(Box::new(grant), Box::new(target))),
+                Some(target) => {
+                    record.passed(snapshot, &grant.pass);
+                    Ok(Next::Forward(Box::new(grant), Box::new(target)))
+                }
                 None => Err(Reply::bad_target()),
             },
             Err(turned) => {

@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use foregate_policy::Head;
+use foregate_config::Snapshot;
+use foregate_policy::{Head, Pass};
 use http::StatusCode;
 use http::request::Parts;
 
@@ -21,6 +22,8 @@ struct Entry {
     method: String,
     host: String,
     path: String,
+    app: Option<String>,
+    rule: Option<usize>,
     reason: Option<&'static str>,
     failure: Option<String>,
     status: Option<u16>,
@@ -35,6 +38,8 @@ impl Record {
             method: String::new(),
             host: String::new(),
             path: String::new(),
+            app: None,
+            rule: None,
             reason: None,
             failure: None,
             status: None,
@@ -53,6 +58,13 @@ impl Record {
         let Some(entry) = &mut self.0 else { return };
         cut(parts.method.as_str()).clone_into(&mut entry.method);
         entry.path = cut(parts.uri.path()).escape_debug().to_string();
+    }
+
+    /// Which app the request goes to, and by which of its rules; none: by the app's own access.
+    pub(crate) fn passed(&mut self, snapshot: &Snapshot, pass: &Pass) {
+        let Some(entry) = &mut self.0 else { return };
+        entry.app = Some(snapshot.apps[pass.app()].host.clone());
+        entry.rule = pass.rule();
     }
 
     pub(crate) fn refused(&mut self, reason: &'static str) {
@@ -85,6 +97,8 @@ impl Drop for Record {
             method = %entry.method,
             host = %entry.host,
             path = %entry.path,
+            app = entry.app.as_deref(),
+            rule = entry.rule,
             status = entry.status,
             decision,
             reason,

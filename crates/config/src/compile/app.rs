@@ -135,6 +135,16 @@ fn app_spec(raw: &raw::App, key: &Key, report: &mut Report) -> AppSpec {
         }
     });
     let rules = rules.collect();
+    if raw.matcher.is_some() && report.sources().has(&report.as_in_the_file(&key.name("access"))) {
+        let fault = Fault::new("`access` does not go together with `matcher`");
+        let hint =
+            "what no item of `matcher` names is public; for anything else write [[app.rule]]";
+        report.error(&key.name("access"), fault.hint(hint));
+    }
+    if let Some(OneOrMany::One(raw::Matcher::Full(_))) = &raw.matcher {
+        let fault = Fault::new("expected a path or a list");
+        report.error(&key.name("matcher"), fault.hint("put [ ] around it, as Next.js demands"));
+    }
     let matcher = raw.matcher.as_ref().map(|matcher| {
         let items = matcher.as_slice().iter().enumerate();
         items
