@@ -105,7 +105,8 @@ impl Forwarder<'_> {
             };
             request = match (error.take_message(), spare) {
                 (Some(unsent), _) if reused => unsent,
-                (None, Some(spare)) if is_closed(error.error()) => {
+                // What cannot be parsed is an answer, too.
+                (None, Some(spare)) if !error.error().is_parse() => {
                     reuse = false;
                     spare
                 }
@@ -224,11 +225,6 @@ fn frame_anew(headers: &mut HeaderMap) {
     if length.is_some_and(|length| length.as_bytes().iter().all(|digit| *digit == b'0')) {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
-}
-
-/// Whether the app closed the connection instead of answering, as one does to an idle one.
-fn is_closed(error: &hyper::Error) -> bool {
-    error.is_closed() || error.is_incomplete_message() || error.is_canceled()
 }
 
 /// A request without a body, once more.
