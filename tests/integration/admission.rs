@@ -274,6 +274,7 @@ async fn no_secret_and_no_token_reaches_the_log_at_any_level() {
     let own = Request::new("POST", &format!("{APP}/.foregate/sign-out"));
     assert_eq!(ada.send(&own).await.status, 204);
 
+    world.gate.logged(|log| log.contains("/.foregate/sign-out")).await;
     let log = world.gate.log();
     assert!(log.contains("/dashboard"), "the log tells of the requests");
     let (_, sealed) = cookies.split_once('=').unwrap();

@@ -128,8 +128,9 @@ refresh_url = "{url}/auth/refreshToken"
     assert_eq!(away.status, 503);
     for (backend, times) in [("oauth", 1), ("own", 2), ("away", 1)] {
         let line = format!("\"backend\":\"{backend}\"");
-        let count = world.gate.log().lines().filter(|text| text.contains(&line)).count();
-        assert_eq!(count, times, "{backend}");
+        let count = |log: &str| log.lines().filter(|text| text.contains(&line)).count();
+        world.gate.logged(|log| count(log) >= times).await;
+        assert_eq!(count(&world.gate.log()), times, "{backend}");
     }
 }
 

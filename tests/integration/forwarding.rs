@@ -283,12 +283,8 @@ async fn a_visitor_who_leaves_leaves_a_line_in_the_log() {
         tokio::task::yield_now().await;
     }
     drop(connection);
-    while !world.gate.log().contains("visitor_left") {
-        tokio::task::yield_now().await;
-    }
+    world.gate.logged(|log| log.contains("visitor_left")).await;
     let mut nonsense = Connection::open(world.gate.address()).await;
     nonsense.send("nonsense\r\n\r\n").await;
-    while !world.gate.log().contains("\"reason\":\"malformed\"") {
-        tokio::task::yield_now().await;
-    }
+    world.gate.logged(|log| log.contains("\"reason\":\"malformed\"")).await;
 }

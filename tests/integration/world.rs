@@ -72,7 +72,7 @@ pub(crate) fn session_cookie(grant: &Grant) -> String {
 
 fn json_backend(backend: &Backend) -> String {
     let refresh_url = backend.refresh_url();
-    format!("[backend]\ntimeout = \"2s\"\nrefresh_url = \"{refresh_url}\"\n")
+    format!("[backend]\ntimeout = \"10s\"\nrefresh_url = \"{refresh_url}\"\n")
 }
 
 pub(crate) fn config(backend: &str, app: &str) -> String {

@@ -99,6 +99,16 @@ impl Gate {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Waits until what it wrote satisfies `wanted`; panics if that takes too long. Its lines come
+    /// over a pipe, a moment after the answers that they are about.
+    pub async fn logged(&self, wanted: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !wanted(&self.log()) {
+            assert!(Instant::now() < deadline, "the log never said it:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Sends a signal by its name: `TERM`, `HUP`.
     pub fn signal(&self, name: &str) {
         signal(self.child.id(), name);
