@@ -86,14 +86,17 @@ fn refresher(control: &Runtime, snapshot: &Snapshot) -> Refresher<HttpEndpoint> 
 fn report(event: Event) {
     let (backend, outcome) = (&event.backend, event.outcome.word());
     let millis = event.took.as_millis() as u64;
-    let unavailable = match &event.outcome {
+    let fault = match &event.outcome {
         Outcome::Unavailable(fault) => Some(fault.to_string()),
+        Outcome::Refused { answer_lost: true } => {
+            Some("an earlier answer was lost on its way, and the token may be spent by it".into())
+        }
         _ => None,
     };
     if matches!(event.outcome, Outcome::Renewed) {
         tracing::info!(%backend, outcome, millis, "refresh");
     } else {
-        tracing::warn!(%backend, outcome, millis, fault = unavailable, "refresh");
+        tracing::warn!(%backend, outcome, millis, fault, "refresh");
     }
 }
 
