@@ -7,6 +7,7 @@ mod architecture;
 mod backends;
 mod commands;
 mod demo;
+mod differential;
 mod explain;
 mod forwarding;
 mod interop;

@@ -1,7 +1,8 @@
-//! The project's own tasks: `cargo xtask test` and `cargo xtask bench`. They install what they need
-//! or say exactly what is missing.
+//! The project's own tasks: `cargo xtask test`, `fuzz` and `bench`. They install what they need or
+//! say exactly what is missing.
 
 mod bench;
+mod fuzz;
 mod needs;
 mod test;
 
@@ -25,9 +26,17 @@ enum Task {
         /// Only what runs offline and in under three minutes; says what it leaves out.
         #[arg(long, conflicts_with = "full")]
         quick: bool,
-        /// With the slow counterparts, too.
+        /// With half a minute of fuzzing for each parser of outside bytes, too.
         #[arg(long)]
         full: bool,
+    },
+    /// Throw bytes at the parsers of outside bytes, and fail if one of them breaks its promise.
+    Fuzz {
+        /// One of `tests/fuzz/targets`; all of them, in turn, where none is named.
+        target: Option<String>,
+        /// How long for each.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
     },
     /// Compare the CPU time of a request with nginx as a plain proxy, in the same run.
     Bench {
@@ -41,6 +50,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Test { quick: true, .. } => test::quick(),
         Task::Test { full, .. } => test::all(full),
+        Task::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Task::Bench { requests } => bench::run(requests),
     }
 }

@@ -1,4 +1,5 @@
-//! What the tests need beside Rust: Debian packages, npm packages, built Next.js sites.
+//! What the tests need beside Rust: Debian packages, npm and Python packages, built Next.js sites
+//! and a Go program.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -68,10 +69,31 @@ pub(crate) fn npm_packages(directory: &Path) -> anyhow::Result<()> {
     })
 }
 
-/// Runs a directory's npm script, unless none of its sources changed since.
-pub(crate) fn npm_script(directory: &Path, script: &str) -> anyhow::Result<()> {
+/// Runs a directory's npm script, unless nothing changed since in it or in what else it reads.
+pub(crate) fn npm_script(directory: &Path, script: &str, reads: &[&Path]) -> anyhow::Result<()> {
     let stamp = directory.join("node_modules").join(format!(".done-{script}"));
-    once(&stamp, &[directory], || run(npm(directory).args(["run", script])))
+    let sources = [&[directory], reads].concat();
+    once(&stamp, &sources, || run(npm(directory).args(["run", script])))
+}
+
+/// Installs the packages of a directory's `requirements.txt` into `.venv` beside it, unless they are
+/// there already.
+pub(crate) fn python_packages(directory: &Path) -> anyhow::Result<()> {
+    let requirements = directory.join("requirements.txt");
+    let environment = directory.join(".venv");
+    once(&environment.join(".installed"), &[&requirements], || {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+        let mut pip = Command::new(environment.join("bin/python"));
+        pip.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&requirements);
+        run(pip.stdin(Stdio::null()))
+    })
+}
+
+/// Builds a Go program that uses nothing but the standard library.
+pub(crate) fn go_program(directory: &Path, program: &Path) -> anyhow::Result<()> {
+    let mut go = Command::new("go");
+    go.current_dir(directory).env("GOTOOLCHAIN", "local").stdin(Stdio::null());
+    run(go.args(["build", "-o"]).arg(program).arg("."))
 }
 
 fn npm(directory: &Path) -> Command {
@@ -107,7 +129,8 @@ fn hash(path: &Path, hasher: &mut DefaultHasher) -> anyhow::Result<()> {
     let mut entries = fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
-        let generated = [".next", "node_modules", "next-env.d.ts", "screenshots"];
+        let generated =
+            [".built", ".next", ".venv", "node_modules", "next-env.d.ts", "screenshots"];
         if !generated.iter().any(|name| entry.file_name() == *name) {
             hash(&entry.path(), hasher)?;
         }

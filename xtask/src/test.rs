@@ -2,23 +2,35 @@
 
 use std::process::Command;
 
+use crate::fuzz::fuzz;
 use crate::needs::{self, Program};
 use crate::{build, root, run};
 
-/// All tests, the real counterparts included.
+/// All tests, the real counterparts included; the fuzzer only where it is asked for.
 pub(crate) fn all(full: bool) -> anyhow::Result<()> {
     needs::node()?;
-    needs::programs(&[Program { name: "chromium", package: "chromium" }])?;
+    needs::programs(&[
+        Program { name: "chromium", package: "chromium" },
+        Program { name: "go", package: "golang-go" },
+        Program { name: "python3", package: "python3-venv" },
+    ])?;
     needs::npm_packages(&root().join("tests/vectors"))?;
     let interop = root().join("tests/interop");
     needs::npm_packages(&interop)?;
-    needs::npm_script(&interop, "build")?;
+    needs::npm_script(&interop, "build", &[])?;
+    let differential = root().join("tests/differential");
+    needs::npm_packages(&differential)?;
+    needs::npm_script(&differential, "build", &[&interop])?;
+    needs::python_packages(&differential)?;
+    needs::go_program(&differential.join("go"), &differential.join(".built/go-server"))?;
     cargo_test(&["--workspace"], &[])?;
     if full {
-        eprintln!("No slow counterparts are tested yet: --full runs what the plain command runs.");
+        fuzz(None, FUZZ_SECONDS)?;
     }
     Ok(())
 }
+
+const FUZZ_SECONDS: u64 = 30;
 
 /// What needs no network, no Node.js and no browser.
 pub(crate) fn quick() -> anyhow::Result<()> {
@@ -32,7 +44,8 @@ pub(crate) fn quick() -> anyhow::Result<()> {
     Ok(())
 }
 
-const LEFT_OUT: [(&str, &str); 2] = [
+const LEFT_OUT: [(&str, &str); 3] = [
+    ("differential::", "needs Node.js, npm packages, Go, and Django in a virtual environment"),
     ("interop::", "needs Node.js, npm packages and Chromium"),
     ("minted_cookies::", "needs Node.js and npm packages"),
 ];

@@ -1,0 +1,3 @@
+module foregate.example/differential
+
+go 1.22
