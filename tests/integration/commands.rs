@@ -172,3 +172,40 @@ fn a_port_that_is_taken_is_a_clear_failure() {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(stderr.contains(&format!("cannot listen on {address}")), "{stderr}");
 }
+
+/// A JSON value as TOML writes it on one line.
+fn toml(value: &Value) -> String {
+    match value {
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(", "))
+        }
+        Value::Object(members) => {
+            let pairs = members.iter().map(|(name, value)| format!("{name} = {}", toml(value)));
+            format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
+        }
+        scalar => scalar.to_string(),
+    }
+}
+
+#[test]
+fn every_matcher_that_nextjs_rejects_is_refused_with_words() {
+    let vectors = include_str!("../vectors/path-matcher.json");
+    let vectors: Value = serde_json::from_str(vectors).unwrap();
+    let rejected = vectors["rejected"].as_array().unwrap();
+    for vector in rejected {
+        let config = Config::new("rejected", "");
+        let text = std::fs::read_to_string(&config.0).unwrap();
+        let matcher = format!("{text}matcher = {}\n", toml(&vector["matcher"]));
+        std::fs::write(&config.0, matcher).unwrap();
+        let (code, checked) = config.json(&["check", "--json"], "");
+        assert_eq!(code, Some(2), "{vector}");
+        let about = |problem: &&Value| {
+            let key = problem["key"].as_str().unwrap_or_default();
+            problem["severity"] == "error" && key.starts_with("app[0].matcher")
+        };
+        let problem = checked["problems"].as_array().unwrap().iter().find(about);
+        let problem = problem.unwrap_or_else(|| panic!("{vector}: {checked}"));
+        assert!(problem["line"].is_u64() && problem["message"].is_string(), "{problem}");
+    }
+    assert_eq!(rejected.len(), 24);
+}
