@@ -60,7 +60,7 @@ impl Gate {
             move || {
                 for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
                     let line = String::from_utf8_lossy(&line);
-                    if let Some(address) = listening_at(&line) {
+                    if let Some(address) = listening_at(&line, "http") {
                         // Nobody asks again once it is known.
                         let _ = say.send(address);
                     }
@@ -74,15 +74,24 @@ impl Gate {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut gate = Self { child, directory, address: nowhere, log };
         match timeout(PATIENCE, listening.recv()).await {
-            Ok(Some(address)) => gate.address = address,
+            // A unix socket is where the configuration says.
+            Ok(Some(address)) => gate.address = address.parse().unwrap_or(nowhere),
             Ok(None) | Err(_) => panic!("the gate does not listen:\n{}", gate.log()),
         }
         gate
     }
 
-    /// The public listener.
+    /// The plain public listener; `0.0.0.0:0` where that is a unix socket.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The public listener for https; panics if the configuration names none.
+    pub async fn secure_address(&self) -> SocketAddr {
+        let find = |log: &str| log.lines().find_map(|line| listening_at(line, "https"));
+        self.logged(|log| find(log).is_some()).await;
+        let address = find(&self.log()).and_then(|address| address.parse().ok());
+        address.expect("it was there a moment ago, and https is on TCP")
     }
 
     pub fn pid(&self) -> u32 {
@@ -152,12 +161,12 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("a listener has an address").port()
 }
 
-/// Reads the log line that tells where the public listener is bound.
-fn listening_at(line: &str) -> Option<SocketAddr> {
+/// Reads the log line that tells where a listener, named as in `[server]`, is bound.
+fn listening_at(line: &str, listener: &str) -> Option<String> {
     let line: Value = serde_json::from_str(line).ok()?;
     let says = |key: &str, value: &str| line[key] == value;
-    let told = says("message", "listening") && says("listener", "http");
-    line["address"].as_str().filter(|_| told)?.parse().ok()
+    let told = says("message", "listening") && says("listener", listener);
+    line["address"].as_str().filter(|_| told).map(str::to_owned)
 }
 
 /// `FOREGATE_BIN`, else the program that cargo built beside the tests.
@@ -172,7 +181,7 @@ pub fn program() -> PathBuf {
         .unwrap_or_else(|| panic!("build the program first (cargo build), or set FOREGATE_BIN"))
 }
 
-fn new_directory() -> PathBuf {
+pub(crate) fn new_directory() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let directory = format!("foregate-test-{}-{number}", std::process::id());

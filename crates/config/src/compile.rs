@@ -5,8 +5,10 @@ mod app;
 mod backend;
 mod risk;
 mod session;
+mod tls;
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::environment::Environment;
@@ -15,7 +17,9 @@ use crate::problem::Fault;
 use crate::raw;
 use crate::report::Report;
 use crate::scalar::{Count, Span};
-use crate::snapshot::{App, Limits, Login, Refresh, Server, Snapshot, TrustedProxies, folded};
+use crate::snapshot::{
+    App, Limits, Listen, Login, Refresh, Server, Snapshot, TrustedProxies, folded,
+};
 use crate::value;
 
 /// `None`: the report says why.
@@ -25,12 +29,13 @@ pub(crate) fn compile(
     report: &mut Report,
 ) -> Option<Snapshot> {
     let server = server(&file.server, environment, report);
+    let tls = tls::tls(file, environment, report);
     let limits = limits(&file.limits, report);
     let keyring = session::keyring(&file.session, &file.tokens, environment, report);
     let backends = backend::backends(file.backend.as_slice(), environment, report);
     let refresh = refresh(&file.refresh, report);
     let (login, forbidden_url) = login(&file.login, report);
-    let apps = app::apps(&file.app, report);
+    let apps = app::apps(&file.app, environment, report);
     let rules = app::rules(file, report);
     if let (Some(login), Some(rules)) = (&login, &rules) {
         risk::login_behind_its_own_gate(login, rules, report);
@@ -43,6 +48,7 @@ pub(crate) fn compile(
     let session_max_age = file.session.max_age.0;
     Some(Snapshot {
         server: server?,
+        tls,
         limits,
         keyring: keyring?,
         rules: rules?,
@@ -63,19 +69,20 @@ fn identity_headers(apps: &[App]) -> HashSet<String> {
 
 fn server(raw: &raw::Server, environment: &Environment, report: &mut Report) -> Option<Server> {
     let key = Key::of("server");
-    let http = report.accept(&key.name("http"), value::listener(&raw.http));
-    let admin = match raw.admin.as_str() {
-        "" => Some(None),
-        text => report.accept(&key.name("admin"), value::listener(text)).map(Some),
+    let mut listener = |name, text: &str| match text {
+        "" => None,
+        text => report.accept(&key.name(name), value::listener(text)),
     };
-    if let (Some(http), Some(Some(admin))) = (http, admin)
-        && http.port() == admin.port()
-        && http.port() != 0
-        && (http.ip() == admin.ip() || http.ip().is_unspecified() || admin.ip().is_unspecified())
-    {
-        let fault = Fault::new("server.http listens here already");
-        report.error(&key.name("admin"), fault.hint("choose another port"));
+    let (http, admin) = (listener("http", &raw.http), listener("admin", &raw.admin));
+    let https = match raw.https.as_str() {
+        "" => None,
+        text => report.accept(&key.name("https"), value::address(text)),
+    };
+    if raw.http.is_empty() && raw.https.is_empty() {
+        let fault = Fault::new("nobody could reach Foregate: there is no other listener");
+        report.error(&key.name("http"), fault.hint("set it, or set server.https"));
     }
+    check_apart(&http, https, &admin, report);
     let workers = match raw.workers {
         Count(0) => environment.cpus(),
         Count(workers) => workers,
@@ -85,14 +92,48 @@ fn server(raw: &raw::Server, environment: &Environment, report: &mut Report) -> 
         report.error(&key.name("workers"), fault.hint("0 takes one per CPU"));
     }
     Some(Server {
-        http: http?,
-        admin: admin?,
+        http,
+        https,
+        admin,
         workers,
         trusted_proxies: trusted_proxies(&raw.trusted_proxies, report),
         reuse_port: raw.reuse_port,
         drain_delay: raw.drain_delay.0,
         shutdown_grace: raw.shutdown_grace.0,
     })
+}
+
+/// No two listeners on one address.
+fn check_apart(
+    http: &Option<Listen>,
+    https: Option<SocketAddr>,
+    admin: &Option<Listen>,
+    report: &mut Report,
+) {
+    let https = https.map(Listen::Tcp);
+    let listeners = [("http", http), ("https", &https), ("admin", admin)];
+    let listeners: Vec<(&str, &Listen)> =
+        listeners.into_iter().filter_map(|(name, listen)| Some((name, listen.as_ref()?))).collect();
+    for (place, (name, listen)) in listeners.iter().enumerate() {
+        if let Some((other, _)) =
+            listeners[..place].iter().find(|(_, other)| collide(other, listen))
+        {
+            let fault = Fault::new(format!("server.{other} listens here already"));
+            report.error(&Key::of("server").name(name), fault.hint("choose another port"));
+        }
+    }
+}
+
+fn collide(one: &Listen, other: &Listen) -> bool {
+    match (one, other) {
+        (Listen::Tcp(one), Listen::Tcp(other)) => {
+            let (here, there) = (one.ip(), other.ip());
+            one.port() == other.port()
+                && one.port() != 0
+                && (here == there || here.is_unspecified() || there.is_unspecified())
+        }
+        (one, other) => one == other,
+    }
 }
 
 const MOST_WORKERS: usize = 1024;

@@ -1,11 +1,11 @@
-//! What the process was given beside the file: variables, and the files that secrets name.
+//! What the process was given beside the file: variables, and the files that it names.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::thread::available_parallelism;
 
-/// Variables, secret files and the number of CPUs, so that nothing else here asks the machine.
+/// Variables, files and the number of CPUs, so that nothing else here asks the machine.
 pub struct Environment {
     variables: BTreeMap<String, String>,
     files: Files,
@@ -36,7 +36,7 @@ impl Environment {
         Self { variables, files: Files::Given(BTreeMap::new()), cpus: 1 }
     }
 
-    /// Adds a file that a secret may name, in place of the disk.
+    /// Adds a file that the configuration may name, in place of the disk.
     pub fn with_file(mut self, path: &str, text: &str) -> Self {
         let mut files = match self.files {
             Files::OnDisk => BTreeMap::new(),
@@ -55,11 +55,12 @@ impl Environment {
         self.variables.get(name).map(String::as_str)
     }
 
-    pub(crate) fn read(&self, path: &str) -> io::Result<String> {
+    pub(crate) fn read(&self, path: &str) -> io::Result<Vec<u8>> {
         match &self.files {
-            Files::OnDisk => std::fs::read_to_string(Path::new(path)),
+            Files::OnDisk => std::fs::read(Path::new(path)),
             Files::Given(files) => {
-                files.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+                let text = files.get(path).ok_or(io::ErrorKind::NotFound)?;
+                Ok(text.clone().into_bytes())
             }
         }
     }

@@ -11,13 +11,7 @@ use crate::report::Report;
 type Later = (&'static str, fn(&Value) -> bool, &'static str);
 
 const LATER: &[Later] = &[
-    ("server.http", is_unix_socket, "listening on a unix socket"),
-    ("server.admin", is_unix_socket, "listening on a unix socket"),
-    ("server.https", anything, "listening for https"),
-    ("tls", anything, "listening for https"),
     ("refresh.ledger", is_outside_ledger, "a ledger in a file or in Redis"),
-    ("app[].upstream[]", is_odd_upstream, "an upstream over h2c or a unix socket"),
-    ("app[].upstream", is_several, "more than one upstream for an app"),
     ("app[].session_api", anything, "answering next-auth's own endpoints"),
     ("backend[].login_url", anything, "signing in at Foregate itself"),
     ("auth", anything, "signing in at Foregate itself"),
@@ -25,12 +19,7 @@ const LATER: &[Later] = &[
 
 /// Keys that are read and checked, but that nothing acts upon yet. Without them nobody is less
 /// safe than he believes, so they are no reason to refuse a file.
-const IDLE: &[(&str, &str)] = &[
-    ("server.admin", "health, metrics and the status page"),
-    ("limits.idle_timeout", "ending connections that stand still"),
-    ("limits.connections", "bounding the number of connections"),
-    ("refresh.on_upstream_401", "a refresh when the app says 401"),
-];
+const IDLE: &[(&str, &str)] = &[("server.admin", "health, metrics and the status page")];
 
 /// Warns of keys that are set without effect, once nothing worse is left to say.
 pub(crate) fn warn(report: &mut Report) {
@@ -93,20 +82,8 @@ fn anything(_: &Value) -> bool {
     true
 }
 
-fn is_unix_socket(value: &Value) -> bool {
-    value.as_str().is_some_and(|text| text.starts_with("unix:"))
-}
-
 fn is_outside_ledger(value: &Value) -> bool {
     const SCHEMES: [&str; 5] = ["file", "redis", "rediss", "redis-sentinel", "redis-cluster"];
     let scheme = value.as_str().and_then(|text| text.split_once(':'));
     scheme.is_some_and(|(scheme, _)| SCHEMES.contains(&scheme))
-}
-
-fn is_odd_upstream(value: &Value) -> bool {
-    value.as_str().is_some_and(|text| text.starts_with("unix:") || text.starts_with("h2c:"))
-}
-
-fn is_several(value: &Value) -> bool {
-    value.as_array().is_some_and(|items| items.len() > 1)
 }

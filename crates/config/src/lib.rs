@@ -24,8 +24,11 @@ mod scalar;
 mod schema;
 mod secrets;
 mod snapshot;
+mod source_file;
 mod sources;
 mod syntax;
+mod tls;
+mod upstream;
 mod value;
 
 #[cfg(test)]
@@ -35,10 +38,14 @@ pub use environment::Environment;
 pub use problem::{Problem, Severity};
 pub use schema::schema;
 pub use snapshot::{
-    App, BackendChoice, CookieMode, Limits, Login, Refresh, RuleText, Server, Snapshot,
-    TrustedProxies, Upstream, folded,
+    App, BackendChoice, CookieMode, Limits, Listen, Login, Refresh, RuleText, Server, Snapshot,
+    TrustedProxies, folded,
 };
+pub use source_file::SourceFile;
+pub use tls::{Certificate, Tls};
+pub use upstream::{Endpoint, Protocol, Upstream};
 
+use std::io;
 use std::path::Path;
 
 use crate::problem::{Fault, unread};
@@ -48,33 +55,49 @@ pub struct Loaded {
     pub snapshot: Snapshot,
     /// What is legal, but risky; in the order of the file.
     pub warnings: Vec<Problem>,
+    /// All that was read: the file itself, secrets, certificates, keys, authorities.
+    pub files: Vec<SourceFile>,
 }
 
-/// Reads the file at `path` and compiles it. The error holds every problem, warnings too.
-pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Vec<Problem>> {
+/// A configuration that may not be used.
+#[derive(Debug)]
+pub struct Unusable {
+    /// Every problem, warnings too; in the order of the file.
+    pub problems: Vec<Problem>,
+    /// All that was read, or could not be: a change in one of them may mend it.
+    pub files: Vec<SourceFile>,
+}
+
+/// Reads the file at `path` and compiles it.
+pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Unusable> {
     let name = path.display().to_string();
-    match std::fs::read_to_string(path) {
+    let contents = std::fs::read(path);
+    let file = SourceFile::new(path, contents.as_deref().ok());
+    let text = contents
+        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into()));
+    let mut loaded = match text {
         Ok(text) => parse(&name, &text, environment),
         Err(error) => {
             let fault = Fault::new(unread(&error));
             let hint = "name the configuration with --config, or start where proxy.toml is";
-            Err(vec![Problem::of_file(&name, fault.hint(hint))])
+            let problems = vec![Problem::of_file(&name, fault.hint(hint))];
+            Err(Unusable { problems, files: Vec::new() })
         }
+    };
+    match &mut loaded {
+        Ok(Loaded { files, .. }) | Err(Unusable { files, .. }) => files.insert(0, file),
     }
+    loaded
 }
 
-/// Compiles the text of a configuration file. `file_name` stands in problems; secret files and
-/// variables come from `environment`.
-pub fn parse(
-    file_name: &str,
-    text: &str,
-    environment: &Environment,
-) -> Result<Loaded, Vec<Problem>> {
+/// Compiles the text of a configuration file. `file_name` stands in problems; variables and the
+/// files that it names come from `environment`.
+pub fn parse(file_name: &str, text: &str, environment: &Environment) -> Result<Loaded, Unusable> {
     let (file, mut report) = load::read(file_name, text, environment);
     let snapshot = compile::compile(&file, environment, &mut report);
-    let problems = report.finish();
+    let (problems, files) = report.finish();
     match snapshot {
-        Some(snapshot) => Ok(Loaded { snapshot, warnings: problems }),
-        None => Err(problems),
+        Some(snapshot) => Ok(Loaded { snapshot, warnings: problems, files }),
+        None => Err(Unusable { problems, files }),
     }
 }

@@ -24,6 +24,7 @@ use crate::scalar::{Count, Size, Span, words};
 pub(crate) struct File {
     pub(crate) server: Server,
     pub(crate) limits: Limits,
+    pub(crate) tls: Tls,
     pub(crate) session: Session,
     pub(crate) tokens: Tokens,
     /// One `[backend]`; or several `[[backend]]`, each with a `name` and a `when`: the first
@@ -42,10 +43,12 @@ pub(crate) struct File {
 #[serde(default, expecting = "a table")]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Server {
-    /// The plain listener, as address and port.
+    /// The plain listener, as address and port or as "unix:/path". Empty: off, where https is set.
     pub(crate) http: String,
-    /// Health, readiness, metrics and status page: an address that visitors cannot reach. Empty:
-    /// off.
+    /// The listener for https, as address and port; it needs [tls]. Empty: off.
+    pub(crate) https: String,
+    /// Health, readiness, metrics and status page: an address that visitors cannot reach, or
+    /// "unix:/path". Empty: off.
     pub(crate) admin: String,
     /// Threads that serve requests. 0: one per CPU.
     pub(crate) workers: Count,
@@ -63,6 +66,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             http: "0.0.0.0:8080".to_owned(),
+            https: String::new(),
             admin: "127.0.0.1:9901".to_owned(),
             workers: Count(0),
             trusted_proxies: Vec::new(),
@@ -105,6 +109,26 @@ impl Default for Limits {
             connections: Count(0),
         }
     }
+}
+
+/// The https listener's certificates.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, expecting = "a table")]
+#[schemars(deny_unknown_fields)]
+pub(crate) struct Tls {
+    /// Chosen by the name that a visitor asks for; the first serves whoever names none.
+    pub(crate) certificates: Vec<CertificateFiles>,
+}
+
+/// Two PEM files.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, expecting = "a table")]
+#[schemars(deny_unknown_fields)]
+pub(crate) struct CertificateFiles {
+    /// The certificate, and behind it those that lead to its authority.
+    pub(crate) cert: Option<String>,
+    /// Its private key.
+    pub(crate) key: Option<String>,
 }
 
 /// The session cookie.
@@ -351,8 +375,12 @@ impl Default for Roles {
 pub(crate) struct App {
     /// Exact, or "*.example.com" for one label.
     pub(crate) host: Option<String>,
-    /// Where the app listens: `http://host:port` or `https://host:port`.
+    /// Where the app listens, once or several times: `http://host:port`, `https://host:port`,
+    /// `h2c://host:port` or `unix:/path`.
     pub(crate) upstream: Option<OneOrMany<String>>,
+    /// A PEM file: the authorities that an https upstream is checked against, in place of the
+    /// system's.
+    pub(crate) upstream_ca: Option<String>,
     /// For paths that no rule names.
     pub(crate) access: Access,
     /// Whether a rule's path must agree in upper and lower case.
@@ -380,6 +408,7 @@ impl Default for App {
         Self {
             host: None,
             upstream: None,
+            upstream_ca: None,
             access: Access::Session,
             case_sensitive: false,
             pass_authorization: false,

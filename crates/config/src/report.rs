@@ -1,17 +1,23 @@
 //! Collects every problem, each with its place, so that one run tells all of them.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
 
 use figment::value::Value;
+use foregate_session::Secret;
 
+use crate::environment::Environment;
 use crate::key::{Key, Step};
 use crate::problem::{Fault, Problem, Severity};
+use crate::source_file::SourceFile;
 use crate::sources::{LayerFault, Part, Place, Sources};
 use crate::syntax::Slip;
 
 pub(crate) struct Report {
     sources: Sources,
     problems: Vec<Problem>,
+    files: Vec<SourceFile>,
     /// What was taken out of the tree, by the keys that the file knows.
     taken: BTreeSet<Key>,
     /// Something may be absent only because it is no TOML.
@@ -20,8 +26,13 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(sources: Sources, faults: Vec<LayerFault>) -> Self {
-        let mut report =
-            Self { sources, problems: Vec::new(), taken: BTreeSet::new(), incomplete: false };
+        let mut report = Self {
+            sources,
+            problems: Vec::new(),
+            files: Vec::new(),
+            taken: BTreeSet::new(),
+            incomplete: false,
+        };
         for fault in faults {
             match fault {
                 LayerFault::Syntax(Slip { offset, fault }) => {
@@ -71,6 +82,18 @@ impl Report {
         parsed.map_err(|fault| self.error(key, fault)).ok()
     }
 
+    /// The text of a file that the configuration names. That it was read is noted, so that a change
+    /// in it can be noticed.
+    pub(crate) fn read(&mut self, path: &str, environment: &Environment) -> io::Result<Secret> {
+        let contents = environment.read(path);
+        let file = SourceFile::new(Path::new(path), contents.as_deref().ok());
+        if !self.files.contains(&file) {
+            self.files.push(file);
+        }
+        let text = String::from_utf8(contents?).map_err(|_| io::ErrorKind::InvalidData)?;
+        Ok(Secret::new(text))
+    }
+
     /// Whether a variable set `key`, and not the file.
     pub(crate) fn is_from_environment(&self, key: &Key) -> bool {
         self.sources.variable(&self.as_in_the_file(key)).is_some()
@@ -98,8 +121,9 @@ impl Report {
         self.taken.insert(known);
     }
 
-    /// In the order of the file, then what the environment says.
-    pub(crate) fn finish(mut self) -> Vec<Problem> {
+    /// The problems, in the order of the file, then what the environment says; and the files that
+    /// were read.
+    pub(crate) fn finish(mut self) -> (Vec<Problem>, Vec<SourceFile>) {
         self.problems.sort_by(|one, other| {
             let order = |problem: &Problem| {
                 let elsewhere = problem.line.is_none();
@@ -107,7 +131,7 @@ impl Report {
             };
             order(one).cmp(&order(other))
         });
-        self.problems
+        (self.problems, self.files)
     }
 
     /// The line on which `key` begins.

@@ -32,9 +32,10 @@ pub(crate) fn resolve(
             None => Err(Fault::new(format!("the variable {name} is not set"))
                 .hint(format!("export {name}=… before Foregate starts"))),
         },
-        (None, Some(path)) => match environment.read(path) {
+        (None, Some(path)) => match report.read(path, environment) {
             Ok(text) => {
-                let text = text.strip_suffix('\n').unwrap_or(&text);
+                let text = text.expose();
+                let text = text.strip_suffix('\n').unwrap_or(text);
                 let text = text.strip_suffix('\r').unwrap_or(text);
                 present(Secret::new(text), &format!("the file {path}"))
             }

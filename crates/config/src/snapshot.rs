@@ -3,7 +3,9 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +16,14 @@ use http::HeaderName;
 use ipnet::IpNet;
 use url::Url;
 
+use crate::tls::Tls;
+use crate::upstream::Upstream;
+
 /// One generation of the whole configuration. A request loads it once and keeps it to its end.
 pub struct Snapshot {
     pub server: Server,
+    /// `Some` exactly where [`Server::https`] is.
+    pub tls: Option<Tls>,
     pub limits: Limits,
     /// Opens and seals session cookies; knows the cookie's name, domain and life.
     pub keyring: Keyring,
@@ -58,10 +65,11 @@ pub fn folded(name: &str) -> Cow<'_, str> {
 /// The process around the requests.
 #[derive(Debug, Clone)]
 pub struct Server {
-    /// The plain listener.
-    pub http: SocketAddr,
+    /// The plain listener; `None`: switched off with an empty string, and `https` is there.
+    pub http: Option<Listen>,
+    pub https: Option<SocketAddr>,
     /// Health, metrics, status; `None`: switched off with an empty string.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<Listen>,
     /// At least 1; the CPUs of this machine where the file says 0.
     pub workers: usize,
     pub trusted_proxies: TrustedProxies,
@@ -71,6 +79,24 @@ pub struct Server {
     pub drain_delay: Duration,
     /// Then: how long requests in flight may take.
     pub shutdown_grace: Duration,
+}
+
+/// Where a listener stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    Tcp(SocketAddr),
+    /// Short enough for a socket's address.
+    Unix(PathBuf),
+}
+
+/// As in the file.
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// The peers whose `X-Forwarded-*` are believed. Nobody, unless the file names them.
@@ -149,26 +175,6 @@ pub enum CookieMode {
     Strip,
 }
 
-/// Where an app listens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Upstream {
-    /// https.
-    pub tls: bool,
-    /// A name or an address, without the brackets of an IPv6 address.
-    pub host: String,
-    pub port: u16,
-}
-
-impl Upstream {
-    /// As in the file, without a path.
-    pub fn url(&self) -> String {
-        let scheme = if self.tls { "https" } else { "http" };
-        let host =
-            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        format!("{scheme}://{host}:{}", self.port)
-    }
-}
-
 /// One `[[backend]]` and the sessions that are its own.
 pub struct BackendChoice {
     /// Claims and the text they must have, all of them; none: any session.
@@ -194,7 +200,7 @@ pub struct Refresh {
     /// Refresh once less than this is left of an access token.
     pub ahead: Duration,
     pub ledger_entries: usize,
-    /// A 401 from the app brings one refresh and one replay. Read, but not acted upon yet.
+    /// A 401 from the app brings one refresh and one replay.
     pub on_upstream_401: bool,
 }
 

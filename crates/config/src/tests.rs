@@ -1,6 +1,7 @@
 //! Files as a person writes them, and what comes of them.
 
 mod accepted;
+mod certificates;
 mod problems;
 
 use crate::{Environment, Loaded, Problem, parse};
@@ -30,7 +31,15 @@ fn environment(more: &[(&str, &str)]) -> Environment {
 
 fn load_sound(text: &str, variables: &[(&str, &str)]) -> Loaded {
     parse("proxy.toml", text, &environment(variables))
-        .unwrap_or_else(|problems| panic!("{}", shown(&problems)))
+        .unwrap_or_else(|unusable| panic!("{}", shown(&unusable.problems)))
+}
+
+/// What is said of a file, whether it is taken or not.
+fn problems(text: &str, environment: &Environment) -> Vec<Problem> {
+    match parse("proxy.toml", text, environment) {
+        Ok(loaded) => loaded.warnings,
+        Err(unusable) => unusable.problems,
+    }
 }
 
 /// As `check` prints them.

@@ -2,6 +2,7 @@
 //! where a slip of the hand is plain, what was meant.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use foregate_session::{ClaimPath, ClaimPathError};
 use http::HeaderName;
@@ -9,9 +10,18 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use crate::problem::Fault;
-use crate::snapshot::Upstream;
+use crate::snapshot::Listen;
+use crate::upstream::{Endpoint, Protocol};
 
-pub(crate) fn listener(text: &str) -> Result<SocketAddr, Fault> {
+/// An address and a port, or `unix:/path`.
+pub(crate) fn listener(text: &str) -> Result<Listen, Fault> {
+    match text.strip_prefix("unix:") {
+        Some(path) => unix_path(path).map(Listen::Unix),
+        None => address(text).map(Listen::Tcp),
+    }
+}
+
+pub(crate) fn address(text: &str) -> Result<SocketAddr, Fault> {
     text.parse().map_err(|_| {
         let fault = Fault::new("expected an address and a port");
         let port = text.strip_prefix("localhost:").map(|port| ("127.0.0.1", port));
@@ -24,6 +34,25 @@ pub(crate) fn listener(text: &str) -> Result<SocketAddr, Fault> {
             None => fault.hint("for example \"0.0.0.0:8080\", or \"[::]:8080\""),
         }
     })
+}
+
+/// The path behind `unix:`.
+fn unix_path(text: &str) -> Result<PathBuf, Fault> {
+    let fault = Fault::new("expected unix: and an absolute path");
+    let path = match text.strip_prefix("//") {
+        Some(path) if path.starts_with('/') => {
+            return Err(fault.hint(format!("did you mean \"unix:{path}\"?")));
+        }
+        _ => PathBuf::from(text),
+    };
+    if !path.is_absolute() || path.file_name().is_none() || text.ends_with('/') {
+        return Err(fault.hint("for example \"unix:/run/foregate.sock\""));
+    }
+    match std::os::unix::net::SocketAddr::from_pathname(&path) {
+        Ok(_) => Ok(path),
+        Err(_) => Err(Fault::new("this path is too long for a socket")
+            .hint("at most 107 bytes fit into a socket's address")),
+    }
 }
 
 /// A network, an address that stands for itself alone, or `None` for "unix".
@@ -39,11 +68,18 @@ pub(crate) fn trusted_proxy(text: &str) -> Result<Option<IpNet>, Fault> {
     })
 }
 
-/// `http://host:port`, with nothing behind it.
-pub(crate) fn upstream(text: &str) -> Result<Upstream, Fault> {
-    let expected = || Fault::new("expected http://host:port or https://host:port");
+/// `http://host:port`, also with https or h2c, with nothing behind it; or `unix:/path`.
+pub(crate) fn upstream(text: &str) -> Result<(Protocol, Endpoint), Fault> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok((Protocol::Http, Endpoint::Unix(unix_path(path)?)));
+    }
+    let expected = || {
+        Fault::new("expected http://host:port, https://host:port, h2c://host:port or unix:/path")
+    };
     let without_scheme = !text.contains("://") && !text.contains('@');
-    let url = match Url::parse(text) {
+    // A scheme that the URL standard does not know would leave its host unread.
+    let h2c = text.strip_prefix("h2c://").map(|rest| format!("http://{rest}"));
+    let url = match Url::parse(h2c.as_deref().unwrap_or(text)) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => url,
         _ if without_scheme && Url::parse(&format!("http://{text}")).is_ok() => {
             return Err(expected().hint(format!("did you mean \"http://{text}\"?")));
@@ -58,7 +94,11 @@ pub(crate) fn upstream(text: &str) -> Result<Upstream, Fault> {
         return Err(Fault::new("an upstream has no path: the request's own goes on unchanged")
             .hint("keep scheme, host and port only"));
     }
-    let tls = url.scheme() == "https";
+    let protocol = match url.scheme() {
+        "https" => Protocol::Https,
+        _ if h2c.is_some() => Protocol::H2c,
+        _ => Protocol::Http,
+    };
     let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
         return Err(expected());
     };
@@ -67,7 +107,7 @@ pub(crate) fn upstream(text: &str) -> Result<Upstream, Fault> {
         Host::Ipv4(address) => address.to_string(),
         Host::Ipv6(address) => address.to_string(),
     };
-    Ok(Upstream { tls, host, port })
+    Ok((protocol, Endpoint::Tcp { host, port }))
 }
 
 /// An absolute URL that a browser may be sent to.

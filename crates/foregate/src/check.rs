@@ -10,7 +10,7 @@ use crate::BAD_CONFIGURATION;
 pub(crate) fn command(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let (ok, problems) = match foregate_config::load(path, &Environment::of_process()) {
         Ok(loaded) => (true, loaded.warnings),
-        Err(problems) => (false, problems),
+        Err(unusable) => (false, unusable.problems),
     };
     if json {
         println!("{}", serde_json::json!({ "ok": ok, "problems": problems }));

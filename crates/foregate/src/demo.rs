@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use foregate_config::{Environment, Snapshot};
+use foregate_config::{Endpoint, Environment, Listen, Snapshot};
 use foregate_stage::{Demo, DemoAddresses, DemoSettings, SECRET};
 use http::Uri;
 
@@ -29,7 +29,12 @@ pub(crate) fn command(config: Option<&Path>) -> anyhow::Result<ExitCode> {
         .context("a demo's configuration names its apps and its backend by address")?;
     let control = run::control_runtime()?;
     let mut world = None;
-    run::serve(&control, loaded, |gate| {
+    run::serve(&control, loaded, config, |listeners| {
+        let gate = listeners.iter().find_map(|(_, listen)| match listen {
+            Listen::Tcp(address) => Some(*address),
+            Listen::Unix(_) => None,
+        });
+        let gate = gate.context("a browser needs a listener with a port")?;
         let demo = control.block_on(foregate_stage::demo(settings(gate, addresses)))?;
         introduce(&demo);
         world = Some(demo);
@@ -43,9 +48,9 @@ const PROXY_TOML: &str = include_str!("../../../proxy.toml");
 /// The demo listens where the configuration expects the app, the shop, the sign-in form and the
 /// backend.
 fn addresses(snapshot: &Snapshot) -> Option<DemoAddresses> {
-    let app = |number: usize| {
-        let upstream = snapshot.apps.get(number)?.upstreams.first()?;
-        Some(SocketAddr::new(upstream.host.parse().ok()?, upstream.port))
+    let app = |number: usize| match &snapshot.apps.get(number)?.upstreams.first()?.endpoint {
+        Endpoint::Tcp { host, port } => Some(SocketAddr::new(host.parse().ok()?, *port)),
+        Endpoint::Unix(_) => None,
     };
     let backend: Uri = snapshot.backends.first()?.backend.url()?.parse().ok()?;
     Some(DemoAddresses {

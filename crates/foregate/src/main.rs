@@ -4,6 +4,7 @@ mod check;
 mod cli;
 mod demo;
 mod explain;
+mod reload;
 mod run;
 mod session;
 mod telemetry;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use foregate_config::{Environment, Loaded, Problem};
+use foregate_config::{Environment, Loaded, Unusable};
 
 use crate::cli::{Cli, Command};
 
@@ -55,9 +56,9 @@ fn load(path: &Path) -> Result<Loaded, ExitCode> {
     usable(foregate_config::load(path, &Environment::of_process()))
 }
 
-fn usable(loaded: Result<Loaded, Vec<Problem>>) -> Result<Loaded, ExitCode> {
-    loaded.map_err(|problems| {
-        for problem in problems {
+fn usable(loaded: Result<Loaded, Unusable>) -> Result<Loaded, ExitCode> {
+    loaded.map_err(|unusable| {
+        for problem in unusable.problems {
             eprintln!("{problem}");
         }
         ExitCode::from(BAD_CONFIGURATION)

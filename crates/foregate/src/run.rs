@@ -1,17 +1,17 @@
 //! `foregate run`: listen, serve, and end in good order.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use foregate_config::{Loaded, Snapshot};
-use foregate_proxy::{HttpEndpoint, Live, Stop, listen};
+use foregate_config::{Limits, Listen, Loaded, Snapshot};
+use foregate_proxy::{Capacity, HttpEndpoint, Listeners, Live, Stop};
 use foregate_refresh::{Event, Ledger, MemoryLedger, Outcome, RefreshSettings, Refresher};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::reload::Reloader;
 use crate::workers::Workers;
 use crate::{load, telemetry};
 
@@ -21,7 +21,7 @@ pub(crate) fn command(path: &Path) -> anyhow::Result<ExitCode> {
         Err(code) => return Ok(code),
     };
     telemetry::start();
-    serve(&control_runtime()?, loaded, |_| Ok(()))?;
+    serve(&control_runtime()?, loaded, Some(path), |_| Ok(()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -31,31 +31,42 @@ pub(crate) fn control_runtime() -> anyhow::Result<Runtime> {
     runtime.context("cannot start the control runtime")
 }
 
-/// Serves until a signal says that it is enough. `ready` hears where the gate listens.
+/// Serves until a signal says that it is enough. What `path` names is read again when it changes;
+/// `ready` hears where the gate listens.
 pub(crate) fn serve(
     control: &Runtime,
     loaded: Loaded,
-    ready: impl FnOnce(SocketAddr) -> anyhow::Result<()>,
+    path: Option<&Path>,
+    ready: impl FnOnce(&[(&str, Listen)]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    for warning in &loaded.warnings {
+    let Loaded { snapshot, warnings, files } = loaded;
+    for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let snapshot = loaded.snapshot;
     let server = snapshot.server.clone();
-    let listener = listen(server.http, server.reuse_port)
-        .with_context(|| format!("cannot listen on {}", server.http))?;
-    let address = listener.local_addr()?;
+    let capacity = capacity(&snapshot.limits);
     let refresher = refresher(control, &snapshot);
     let live = Arc::new(Live::new(snapshot));
+    let listeners = Listeners::open(&server, &live)?;
+    let (addresses, socket_files) = (listeners.addresses()?, listeners.socket_files());
+    if let Some(path) = path {
+        let _inside = control.enter();
+        control.spawn(Reloader::new(path, files, Arc::clone(&live))?.run());
+    }
     let (stop, stopping) = Stop::new();
-    let mut workers = Workers::start(server.workers, &listener, &live, &refresher, &stopping)?;
-    // The workers hold the queue now; when the last of them lets go it closes.
-    drop(listener);
-    tracing::info!(listener = "http", %address, workers = server.workers, "listening");
-    ready(address)?;
+    let count = server.workers;
+    let mut workers =
+        Workers::start(count, &listeners, &live, &refresher, &capacity, &stopping)?;
+    // The workers hold the queues now; when the last of them lets go they close.
+    drop(listeners);
+    for (listener, address) in &addresses {
+        tracing::info!(listener, %address, workers = count, "listening");
+    }
+    ready(&addresses)?;
 
     control.block_on(async {
         asked_to_stop().await?;
+        let server = live.load().server.clone();
         tracing::info!("stopping");
         stop.begin();
         tokio::time::sleep(server.drain_delay).await;
@@ -67,10 +78,27 @@ pub(crate) fn serve(
         if tokio::time::timeout(server.shutdown_grace, finish).await.is_err() {
             tracing::warn!("requests were still running at the end of shutdown_grace");
         }
+        socket_files.remove();
         tracing::info!("stopped");
         Ok(())
     })
 }
+
+/// As many visitors as the file handles allow, each of whom may need another one towards an app.
+fn capacity(limits: &Limits) -> Capacity {
+    let handles = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(FEWEST_HANDLES);
+    let allowed = handles.saturating_sub(RESERVED_HANDLES) / 2;
+    let allowed = usize::try_from(allowed).unwrap_or(usize::MAX).max(1);
+    if let Some(wanted) = limits.connections.filter(|wanted| *wanted > allowed) {
+        tracing::warn!(wanted, allowed, "limits.connections is more than the file limit allows");
+    }
+    Capacity::new(limits.connections.unwrap_or(allowed).min(allowed))
+}
+
+/// What POSIX promises a process.
+const FEWEST_HANDLES: u64 = 256;
+/// For listeners, backends, the log, and the files that are read again.
+const RESERVED_HANDLES: u64 = 64;
 
 fn refresher(control: &Runtime, snapshot: &Snapshot) -> Refresher<HttpEndpoint> {
     let settings = RefreshSettings {

@@ -2,10 +2,9 @@
 //! from one queue; this file alone knows.
 
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 
-use foregate_proxy::{HttpEndpoint, Live, Stopping, Worker};
+use foregate_proxy::{Capacity, HttpEndpoint, Listeners, Live, Stopping, Worker};
 use foregate_refresh::Refresher;
 use tokio::sync::mpsc;
 
@@ -15,22 +14,24 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts `count` threads that serve `listener`.
+    /// Starts `count` threads that serve `listeners`.
     pub(crate) fn start(
         count: usize,
-        listener: &TcpListener,
+        listeners: &Listeners,
         live: &Arc<Live>,
         refresher: &Refresher<HttpEndpoint>,
+        capacity: &Capacity,
         stopping: &Stopping,
     ) -> io::Result<Self> {
         let (alive, all_ended) = mpsc::channel(1);
         for number in 0..count {
-            let listener = listener.try_clone()?;
-            let worker = Worker::new(Arc::clone(live), refresher.clone(), stopping.clone());
+            let listeners = listeners.try_clone()?;
+            let (live, refresher) = (Arc::clone(live), refresher.clone());
+            let worker = Worker::new(live, refresher, capacity.clone(), stopping.clone());
             let alive = alive.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                if let Err(error) = runtime.block_on(worker.serve(listener)) {
+                if let Err(error) = runtime.block_on(worker.serve(listeners)) {
                     tracing::error!(%error, "a worker ended");
                 }
                 drop(alive);

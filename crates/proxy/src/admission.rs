@@ -236,7 +236,7 @@ impl<E: TokenEndpoint> Gate<'_, E> {
     }
 
     /// The rules are asked once more: the new token may name other roles.
-    fn renewed(
+    pub(crate) fn renewed(
         &self,
         route: &Route<'_>,
         head: &Head<'_>,

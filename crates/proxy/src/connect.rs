@@ -1,42 +1,72 @@
-//! Opens connections to apps and backends: plain TCP, or TLS with the system's roots. Knows
-//! nothing of HTTP.
+//! Opens connections to apps and backends: TCP, a unix socket, or TLS with the system's roots or
+//! an app's own. Knows nothing of HTTP but its names in ALPN.
 
 use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::{TlsConnector, TlsStream};
+
+use crate::stream::Stream;
+use crate::tls;
 
 /// Connects. The system's roots are read when the first `https` origin is called, so that a
 /// machine without them can still serve plain ones.
 #[derive(Default)]
 pub(crate) struct Connector {
-    tls: OnceLock<TlsConnector>,
+    system: OnceLock<Arc<ClientConfig>>,
+    /// One for each app with authorities of its own.
+    own: Mutex<Vec<(Arc<RootCertStore>, Arc<ClientConfig>)>>,
+}
+
+/// Which HTTP a TLS server is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offer {
+    Http1,
+    Http2OrHttp1,
 }
 
 impl Connector {
     /// One connection to `host`, which is a name or an address without brackets. The caller sets
     /// the time limit.
-    pub(crate) async fn connect(&self, tls: bool, host: &str, port: u16) -> io::Result<Stream> {
-        let tcp = TcpStream::connect((host, port)).await?;
-        tcp.set_nodelay(true)?;
-        if !tls {
-            return Ok(Stream::Plain(tcp));
-        }
-        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let stream = self.tls()?.connect(name, tcp).await?;
-        Ok(Stream::Tls(Box::new(stream)))
+    pub(crate) async fn tcp(&self, host: &str, port: u16) -> io::Result<Stream> {
+        Ok(Stream::Tcp(tcp(host, port).await?))
     }
 
-    fn tls(&self) -> io::Result<&TlsConnector> {
-        if let Some(ready) = self.tls.get() {
-            return Ok(ready);
+    pub(crate) async fn unix(&self, path: &Path) -> io::Result<Stream> {
+        Ok(Stream::Unix(UnixStream::connect(path).await?))
+    }
+
+    /// The same over TLS, checked against `roots`, or else the system's. Says whether the server
+    /// chose HTTP/2.
+    pub(crate) async fn tls(
+        &self,
+        host: &str,
+        port: u16,
+        roots: Option<&Arc<RootCertStore>>,
+        offer: Offer,
+    ) -> io::Result<(Stream, bool)> {
+        let config = match roots {
+            Some(roots) => self.own(roots)?,
+            None => self.system()?,
+        };
+        let alpn = match offer {
+            Offer::Http1 => vec![b"http/1.1".to_vec()],
+            Offer::Http2OrHttp1 => vec![tls::HTTP2.to_vec(), b"http/1.1".to_vec()],
+        };
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let tcp = tcp(host, port).await?;
+        let stream = TlsConnector::from(config).with_alpn(alpn).connect(name, tcp).await?;
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
+        Ok((Stream::Tls(Box::new(TlsStream::Client(stream))), http2))
+    }
+
+    fn system(&self) -> io::Result<Arc<ClientConfig>> {
+        if let Some(ready) = self.system.get() {
+            return Ok(Arc::clone(ready));
         }
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
@@ -44,76 +74,35 @@ impl Connector {
         if usable == 0 {
             return Err(io::Error::other("no certificate authorities found on this machine"));
         }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(self.tls.get_or_init(|| TlsConnector::from(Arc::new(config))))
+        let config = config(Arc::new(roots))?;
+        Ok(Arc::clone(self.system.get_or_init(|| config)))
+    }
+
+    fn own(&self, roots: &Arc<RootCertStore>) -> io::Result<Arc<ClientConfig>> {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, config)) = own.iter().find(|(known, _)| Arc::ptr_eq(known, roots)) {
+            return Ok(Arc::clone(config));
+        }
+        // What no snapshot holds any more goes with the reload that brought the new one.
+        own.retain(|(known, _)| Arc::strong_count(known) > 2);
+        let config = config(Arc::clone(roots))?;
+        own.push((Arc::clone(roots), Arc::clone(&config)));
+        Ok(config)
     }
 }
 
-/// A connection that someone answered.
-pub(crate) enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let tcp = TcpStream::connect((host, port)).await?;
+    tcp.set_nodelay(true)?;
+    Ok(tcp)
 }
 
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
+fn config(roots: Arc<RootCertStore>) -> io::Result<Arc<ClientConfig>> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }

@@ -1,65 +1,80 @@
 //! One request, from its head to its answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use foregate_config::Certificate;
 use foregate_policy::Refusal;
 use foregate_session::UnixSeconds;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::{Body, Incoming};
 
-use crate::admission::{Gate, Grant, Refused};
+use crate::admission::{self, Gate, Grant, Refused};
+use crate::body::AnswerBody;
 use crate::forward::{Forwarder, Target};
 use crate::own::{self, Own};
-use crate::peer::{Connection, Peer};
+use crate::peer::Peer;
 use crate::record::Record;
 use crate::request;
+use crate::request_id::{RequestId, X_REQUEST_ID};
 use crate::respond::{Asker, Reply};
-use crate::upstream::Download;
-use crate::worker::Worker;
-
-/// An answer as it goes to the visitor: ours, or the app's as it streams.
-pub(crate) type Answer = Response<Either<Full<Bytes>, Download>>;
+use crate::server::Visitor;
+use crate::websocket::Handshake;
 
 /// Answers one request. `now` is the only reading of a clock that decides anything.
 pub(crate) async fn answer(
-    worker: &Worker,
-    connection: &Connection,
-    request: Request<Incoming>,
+    visitor: &Arc<Visitor>,
+    mut request: Request<Incoming>,
     now: UnixSeconds,
-) -> Answer {
+) -> Response<AnswerBody> {
+    let in_flight = visitor.pace.begin();
+    let handshake = Handshake::of(&mut request, admission::random);
     let (parts, mut body) = request.into_parts();
-    let snapshot = &*worker.live.load();
-    let peer = Peer::of(connection, &parts.headers, &snapshot.server.trusted_proxies);
+    let worker = &visitor.worker;
+    let snapshot = &worker.live.load();
+    let trusted = &snapshot.server.trusted_proxies;
+    let peer = &Peer::of(&visitor.connection, &parts.headers, trusted);
+    let request_id = &RequestId::of(&parts.headers, peer.trusted);
     let gate = Gate { snapshot, refresher: &worker.refresher };
-    let mut record = Record::new(connection);
+    let mut record = Record::new(&visitor.connection, request_id);
 
-    let mut answer = match admit(&gate, &parts, &mut body, &peer, now, &mut record).await {
+    let asked = Asked { visitor, parts: &parts, peer, request_id };
+    let mut answer = match admit(&gate, &asked, &mut body, now, &mut record).await {
         Next::Answer(answer) => {
-            let answer = close_unless_drained(answer, &parts.headers, body).await;
+            let mut answer = close_unless_drained(answer, &parts.headers, body).await;
+            answer.headers_mut().insert(X_REQUEST_ID, request_id.header_value());
             answer.map(Either::Left)
         }
         Next::Forward(grant, target) => {
-            let (pool, connector) = (&worker.pool, &worker.connector);
-            let forwarder = Forwarder { pool, connector, snapshot };
-            let asker = target.asker.clone();
-            match forwarder.forward(*grant, *target, &peer, parts, body).await {
-                Ok(answer) => answer.map(Either::Right),
+            let forwarder = Forwarder { visitor, snapshot, peer, now };
+            match forwarder.forward(*grant, &target, parts, body, handshake).await {
+                Ok(answer) => answer,
                 Err(failure) => {
-                    record.failed(&failure);
-                    Reply::failure(&failure).into_response(&asker, snapshot).map(Either::Left)
+                    let reply = Reply::failure(&failure);
+                    record.failed(&failure, reply.reason);
+                    reply.into_response(&target.asker, snapshot).map(Either::Left)
                 }
             }
         }
     };
-    if worker.stopping.has_begun() {
+    let lingers = answer.status() != StatusCode::SWITCHING_PROTOCOLS;
+    if lingers && (worker.stopping.has_begun() || worker.capacity.is_crowded()) {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     record.answered(answer.status());
-    answer
+    answer.map(|body| AnswerBody::new(body, in_flight))
+}
+
+/// One request as it was asked: its head, and who asked.
+struct Asked<'r> {
+    visitor: &'r Visitor,
+    parts: &'r Parts,
+    peer: &'r Peer,
+    request_id: &'r RequestId,
 }
 
 /// What happens to a request next.
@@ -72,37 +87,44 @@ enum Next {
 /// nowhere.
 async fn admit(
     gate: &Gate<'_, impl foregate_refresh::TokenEndpoint>,
-    parts: &Parts,
+    asked: &Asked<'_>,
     body: &mut Incoming,
-    peer: &Peer,
     now: UnixSeconds,
     record: &mut Record,
 ) -> Next {
+    let Asked { visitor, parts, peer, request_id } = *asked;
     let snapshot = gate.snapshot;
     let scheme = peer.scheme.as_str();
     let head = match request::head_of(parts) {
         Ok(head) => head,
         Err(refusal) => {
             record.unreadable(parts);
-            let asker = Asker::unread(&parts.headers);
+            let asker = Asker::unread(&parts.headers, request_id);
             let reply = Reply::refusal(&Refused::Policy(refusal), None, scheme, snapshot);
             record.refused(reply.reason);
             return Next::Answer(reply.into_response(&asker, snapshot));
         }
     };
     record.read(&head);
-    let asker = Asker::of(&head);
+    let asker = Asker::of(&head, &parts.headers, request_id);
     let cookies = request::cookies(&parts.headers);
+    let is_covered = |certificate: &Arc<Certificate>| certificate.covers(head.host().as_str());
 
     let admitted = match Own::at(head.path().as_str()) {
         _ if request::size(parts) > snapshot.limits.header_bytes => Err(Reply::head_too_large()),
+        _ if parts.headers.len() > snapshot.limits.headers => Err(Reply::head_too_large()),
         _ if !request::is_framed_plainly(&parts.headers) => Err(Reply::malformed(
             "The request names another transfer coding than chunked, or several.",
         )),
         _ if !request::expects_only_continue(&parts.headers) => Err(Reply::bad_expectation()),
-        Some(_) if !snapshot.rules.is_app_host(head.host()) => {
+        own if own.is_some() && !snapshot.rules.is_app_host(head.host()) => {
             let unknown = Refused::Policy(Refusal::UnknownHost);
             Err(Reply::refusal(&unknown, Some(&head), scheme, snapshot))
+        }
+        _ if !visitor.certificate.as_ref().is_none_or(is_covered)
+            && snapshot.rules.is_app_host(head.host()) =>
+        {
+            Err(Reply::misdirected())
         }
         Some(Own::Session) => gate.own_session(&head, &cookies, now).await.map(Next::Answer),
         Some(Own::SignOut) => {

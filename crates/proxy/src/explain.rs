@@ -238,7 +238,7 @@ impl Refusing {
             reason: reply.reason,
             status: reply.status.as_u16(),
             location: location.map(str::to_owned),
-            detail: reply.detail.clone(),
+            detail: reply.detail().to_owned(),
         }
     }
 }

@@ -2,40 +2,44 @@
 //! only where it provably never arrived, or where a second time does no harm.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use foregate_config::{Snapshot, Upstream};
+use foregate_config::{App, Protocol, Snapshot, Upstream};
 use foregate_policy::Head;
-use foregate_session::CookieView;
+use foregate_session::{CookieView, UnixSeconds};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body_util::{Either, Full};
+use hyper::body::{Body, Incoming};
 
 use crate::admission::Grant;
+use crate::body::{Download, Progress, Upload};
 use crate::cache;
-use crate::connect::Connector;
 use crate::headers;
 use crate::peer::Peer;
+use crate::pool::{Fared, Lease, Need, Sender};
 use crate::request;
 use crate::respond::{Asker, Failure};
-use crate::upstream::{self, Download, Lease, Pool, Progress, Upload};
+use crate::server::Visitor;
+use crate::websocket::{Handshake, Verdict};
 
-/// What one worker forwards with.
+/// What one request is forwarded with.
 pub(crate) struct Forwarder<'w> {
-    pub(crate) pool: &'w Arc<Pool>,
-    pub(crate) connector: &'w Connector,
-    pub(crate) snapshot: &'w Snapshot,
+    pub(crate) visitor: &'w Arc<Visitor>,
+    pub(crate) snapshot: &'w Arc<Snapshot>,
+    pub(crate) peer: &'w Peer,
+    pub(crate) now: UnixSeconds,
 }
 
 /// Where a request goes, as the rules saw it.
 pub(crate) struct Target {
     /// The canonical path and the cleaned query.
-    pub(crate) path_and_query: PathAndQuery,
+    path_and_query: PathAndQuery,
     /// Host and port as the visitor sent them.
-    pub(crate) authority: String,
+    authority: String,
     /// Who hears of it if the app fails.
     pub(crate) asker: Asker,
 }
@@ -53,70 +57,141 @@ impl Target {
     }
 }
 
+/// An app's answer to a visitor, as it streams; the other side is for answers that have no body.
+pub(crate) type Forwarded = Response<Either<Full<Bytes>, Download>>;
+
+/// The app that answered, and the connection it did so on.
+struct Via {
+    upstream: Arc<Upstream>,
+    sender: Sender,
+    upload: Arc<Progress>,
+}
+
+/// Why there is no answer, and whether anything left us.
+enum NoAnswer {
+    /// Nothing did: another upstream may be asked.
+    Unsent(Box<Request<Upload>>, Failure),
+    Failed(Failure),
+}
+
 impl Forwarder<'_> {
     /// Sends the request and brings back the app's answer, with the cookies that we owe.
     pub(crate) async fn forward(
         &self,
         grant: Grant,
-        target: Target,
-        peer: &Peer,
+        target: &Target,
         mut parts: Parts,
         body: Incoming,
-    ) -> Result<Response<Download>, Failure> {
-        let app = &self.snapshot.apps[grant.pass.app()];
-        rewrite(&mut parts.headers, self.snapshot, &grant, &target.authority, peer);
-        let mut request = Request::new(Upload::new(body));
+        handshake: Option<Handshake>,
+    ) -> Result<Forwarded, Failure> {
+        let app = grant.pass.app();
+        rewrite(&mut parts.headers, self.snapshot, &grant, &target.authority, self.peer);
+        let upload = match handshake {
+            None => Upload::new(body, self.snapshot, app),
+            Some(_) => Upload::empty(),
+        };
+        let mut request = Request::new(upload);
         *request.method_mut() = parts.method;
-        *request.uri_mut() = target.path_and_query.into();
-        *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = parts.headers;
 
-        let upstream = &app.upstreams[0];
-        let upload = request.body().progress();
-        let (answer, sender) = self.send(upstream, request, &upload).await?;
-        let (pool, upstream) = (Arc::clone(self.pool), Arc::clone(upstream));
-        self.receive(answer, &grant.set_cookies, Lease { pool, upstream, sender, upload })
+        let app = &self.snapshot.apps[app];
+        let (answer, via) = self.send(app, request, target, handshake.as_ref()).await?;
+        self.receive(answer, via, &grant, handshake)
     }
 
-    /// Sends over an idle connection, or over a new one where none stands. An idle connection may
-    /// turn out to be closed: what never left us goes over the next one, and what was not answered
-    /// goes once more, over a new one, if a second time does no harm.
+    /// Sends to the upstream whose turn it is; to the next one only if nothing left us.
     async fn send(
+        &self,
+        app: &App,
+        mut request: Request<Upload>,
+        target: &Target,
+        handshake: Option<&Handshake>,
+    ) -> Result<(Response<Incoming>, Via), Failure> {
+        let pool = &self.visitor.worker.pool;
+        // The only one there is gets every request, however it fares.
+        let report = |upstream, fared| match app.upstreams.len() {
+            1 => {}
+            _ => pool.report(upstream, fared),
+        };
+        let mut last = None;
+        for upstream in pool.in_turn(&app.upstreams).iter() {
+            match self.send_to(upstream, request, target, handshake).await {
+                Ok(answered) => {
+                    report(upstream, Fared::Well);
+                    return Ok(answered);
+                }
+                Err(NoAnswer::Unsent(unsent, failure)) => {
+                    report(upstream, Fared::Refused);
+                    request = *unsent;
+                    last = Some(failure);
+                }
+                Err(NoAnswer::Failed(failure)) => {
+                    if matches!(failure, Failure::TooSlow | Failure::Broken(_)) {
+                        report(upstream, Fared::Badly);
+                    }
+                    return Err(failure);
+                }
+            }
+        }
+        // An app has at least one upstream.
+        Err(last.unwrap_or(Failure::TooSlow))
+    }
+
+    /// Sends over a connection that stands, or over a new one. One that stands may turn out to be
+    /// closed: what never left us goes over the next one, and what was not answered goes once
+    /// more, over a new one, if a second time does no harm.
+    async fn send_to(
         &self,
         upstream: &Arc<Upstream>,
         mut request: Request<Upload>,
-        upload: &Progress,
-    ) -> Result<(Response<Incoming>, SendRequest<Upload>), Failure> {
-        let repeatable = matches!(*request.method(), Method::GET | Method::HEAD)
-            && http_body::Body::is_end_stream(request.body());
+        target: &Target,
+        handshake: Option<&Handshake>,
+    ) -> Result<(Response<Incoming>, Via), NoAnswer> {
+        let worker = &self.visitor.worker;
+        let upload = request.body().progress();
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        let repeatable = reads && request.body().is_end_stream() && handshake.is_none();
+        let need = Need { repeatable, websocket: handshake.is_some() };
         let mut reuse = true;
         loop {
-            let idle = if reuse { self.pool.take(upstream, repeatable) } else { None };
-            let reused = idle.is_some();
-            let mut sender = match idle {
+            let standing = if reuse { worker.pool.take(upstream, need) } else { None };
+            let reused = standing.is_some();
+            let mut sender = match standing {
                 Some(sender) => sender,
-                None => self.connect(upstream).await?,
+                None => match self.connect(upstream, need).await {
+                    Ok(sender) => sender,
+                    Err(failure) => return Err(NoAnswer::Unsent(Box::new(request), failure)),
+                },
             };
+            address(&mut request, target, upstream, sender.is_http2(), handshake);
             let spare = (reused && repeatable).then(|| copy(&request));
-            let sending = sender.try_send_request(request);
-            let mut error = match self.in_time(sending, upload).await? {
-                Ok(answer) => return Ok((answer, sender)),
+            let sent = self.in_time(sender.try_send(request), &upload).await;
+            let mut error = match sent.map_err(NoAnswer::Failed)? {
+                Ok(answer) => {
+                    return Ok((answer, Via { upstream: Arc::clone(upstream), sender, upload }));
+                }
                 Err(error) => error,
             };
             request = match (error.take_message(), spare) {
                 (Some(unsent), _) if reused => unsent,
+                (Some(unsent), _) => {
+                    let failure = Failure::Broken(error.into_error());
+                    return Err(NoAnswer::Unsent(Box::new(unsent), failure));
+                }
                 // What cannot be parsed is an answer, too.
                 (None, Some(spare)) if !error.error().is_parse() => {
                     reuse = false;
                     spare
                 }
-                _ if upload.is_broken() => return Err(Failure::BrokenUpload),
-                _ => return Err(Failure::Broken(error.into_error())),
+                _ if upload.is_broken() => return Err(NoAnswer::Failed(Failure::BrokenUpload)),
+                _ if upload.stood_still() => return Err(NoAnswer::Failed(Failure::StalledUpload)),
+                _ => return Err(NoAnswer::Failed(Failure::Broken(error.into_error()))),
             };
         }
     }
 
-    /// Waits for the head of an answer. The time begins when the whole request has been sent.
+    /// Waits for the head of an answer. The time begins when the whole request has been sent; until
+    /// then it is for the app to go on reading, or for the visitor to go on sending.
     async fn in_time<T>(
         &self,
         sending: impl Future<Output = T>,
@@ -125,18 +200,25 @@ impl Forwarder<'_> {
         let limit = self.snapshot.limits.upstream_header_timeout;
         let mut sending = std::pin::pin!(sending);
         let mut was_sent = upload.has_ended();
+        let mut taken = upload.frames();
         loop {
-            match tokio::time::timeout(limit, sending.as_mut()).await {
-                Ok(sent) => return Ok(sent),
-                Err(_) if was_sent => return Err(Failure::TooSlow),
-                Err(_) => was_sent = upload.has_ended(),
+            if let Ok(sent) = tokio::time::timeout(limit, sending.as_mut()).await {
+                return Ok(sent);
             }
+            let moves = upload.waits_for_visitor() || upload.frames() != taken;
+            if was_sent || !(moves || upload.has_ended()) {
+                return Err(Failure::TooSlow);
+            }
+            was_sent = upload.has_ended();
+            taken = upload.frames();
         }
     }
 
-    async fn connect(&self, upstream: &Upstream) -> Result<SendRequest<Upload>, Failure> {
+    async fn connect(&self, upstream: &Arc<Upstream>, need: Need) -> Result<Sender, Failure> {
         let limit = self.snapshot.limits.upstream_connect_timeout;
-        match tokio::time::timeout(limit, upstream::connect(self.connector, upstream)).await {
+        let worker = &self.visitor.worker;
+        let connecting = worker.pool.connect(&worker.connector, upstream, need);
+        match tokio::time::timeout(limit, connecting).await {
             Ok(connected) => connected.map_err(Failure::Unreachable),
             Err(_) => Err(Failure::Unreachable(std::io::ErrorKind::TimedOut.into())),
         }
@@ -146,10 +228,17 @@ impl Forwarder<'_> {
     fn receive(
         &self,
         answer: Response<Incoming>,
-        owed: &[String],
-        lease: Lease,
-    ) -> Result<Response<Download>, Failure> {
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        via: Via,
+        grant: &Grant,
+        handshake: Option<Handshake>,
+    ) -> Result<Forwarded, Failure> {
+        if let Some(handshake) = handshake {
+            match handshake.read(&answer, via.sender.is_http2()) {
+                Verdict::Switched => return Ok(self.switch(answer, grant, handshake)),
+                Verdict::Declined => {}
+                Verdict::Mismatch => return Err(Failure::UnaskedSwitch),
+            }
+        } else if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure::UnaskedSwitch);
         }
         let (mut head, body) = answer.into_parts();
@@ -162,16 +251,51 @@ impl Forwarder<'_> {
             head.headers.remove(header::CONTENT_LENGTH);
         }
         headers::remove_hop_by_hop(&mut head.headers);
-        // A 304 speaks of an answer that somebody keeps.
+        self.pay(&mut head.headers, head.status, &grant.set_cookies);
+        let Via { upstream, sender, upload } = via;
+        let lease = match sender {
+            Sender::Http1(sender) => {
+                let pool = Arc::clone(&self.visitor.worker.pool);
+                Some(Lease { pool, upstream, sender, upload })
+            }
+            Sender::Http2(_) => None,
+        };
+        let download = Download::new(body, lease, self.snapshot.limits.idle_timeout);
+        Ok(Response::from_parts(head, Either::Right(download)))
+    }
+
+    /// The app took the WebSocket: from here on bytes pass as they are.
+    fn switch(
+        &self,
+        mut answer: Response<Incoming>,
+        grant: &Grant,
+        handshake: Handshake,
+    ) -> Forwarded {
+        let app = hyper::upgrade::on(&mut answer);
+        let mut welcome = Response::new(Either::Left(Full::default()));
+        *welcome.headers_mut() = std::mem::take(answer.headers_mut());
+        headers::remove_hop_by_hop(welcome.headers_mut());
+        *welcome.status_mut() = handshake.welcome(welcome.headers_mut());
+        self.pay(welcome.headers_mut(), StatusCode::SWITCHING_PROTOCOLS, &grant.set_cookies);
+        // What was admitted once must not outlive the session that admitted it.
+        let session_end = grant.session.as_ref().and_then(|session| session.expires_at());
+        let longest: Option<Duration> = session_end.map(|end| end.since(self.now));
+        let held = (Arc::clone(self.visitor), self.visitor.pace.begin());
+        handshake.open(app, self.snapshot.limits.idle_timeout, longest, held);
+        welcome
+    }
+
+    /// Adds the cookies that we owe the visitor, unless the app said something about them, or
+    /// somebody else might keep the answer. A 304 speaks of an answer that somebody keeps.
+    fn pay(&self, headers: &mut HeaderMap, status: StatusCode, owed: &[String]) {
         if !owed.is_empty()
-            && head.status != StatusCode::NOT_MODIFIED
-            && !self.speaks_of_session(&head.headers)
-            && !cache::is_shared(&head.headers)
+            && status != StatusCode::NOT_MODIFIED
+            && !self.speaks_of_session(headers)
+            && !cache::is_shared(headers)
         {
-            cache::make_private(&mut head.headers);
-            cache::set_cookies(&mut head.headers, owed);
+            cache::make_private(headers);
+            cache::set_cookies(headers, owed);
         }
-        Ok(Response::from_parts(head, Download::new(body, lease)))
     }
 
     /// The app's own word about the session cookie always wins over ours.
@@ -193,13 +317,17 @@ pub(crate) fn rewrite(
     peer: &Peer,
 ) {
     let app = &snapshot.apps[grant.pass.app()];
+    let takes_trailers = headers::takes_trailers(headers);
     headers::remove_hop_by_hop(headers);
     headers::remove_trusted(headers, snapshot, app, grant.own_authorization);
     headers.remove(header::EXPECT);
     frame_anew(headers);
+    if takes_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
     headers::insert_forwarded(headers, peer, authority);
     match &grant.cookies {
-        CookieView::Unchanged => {}
+        CookieView::Unchanged => headers::join_cookies(headers),
         CookieView::Removed => {
             headers.remove(header::COOKIE);
         }
@@ -224,6 +352,42 @@ fn frame_anew(headers: &mut HeaderMap) {
     let length = headers.remove(header::CONTENT_LENGTH);
     if length.is_some_and(|length| length.as_bytes().iter().all(|digit| *digit == b'0')) {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+}
+
+/// Writes the request's address in the way of the connection that it will take.
+fn address(
+    request: &mut Request<Upload>,
+    target: &Target,
+    upstream: &Upstream,
+    http2: bool,
+    handshake: Option<&Handshake>,
+) {
+    let path = target.path_and_query.clone();
+    if http2 {
+        let scheme = if upstream.protocol == Protocol::Https { "https" } else { "http" };
+        let uri = Uri::builder().scheme(scheme).authority(target.authority.as_str());
+        // A canonical host is an authority; were it not, the connection would refuse what is left.
+        *request.uri_mut() = uri.path_and_query(path).build().unwrap_or_default();
+        *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().remove(header::HOST);
+        if let Some(handshake) = handshake {
+            handshake.ask_http2(request);
+        }
+        return;
+    }
+    *request.uri_mut() = path.into();
+    *request.version_mut() = Version::HTTP_11;
+    if !request.headers().contains_key(header::HOST)
+        && let Ok(host) = HeaderValue::from_str(&target.authority)
+    {
+        request.headers_mut().insert(header::HOST, host);
+    }
+    if request.headers().contains_key(header::TE) {
+        request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("TE"));
+    }
+    if let Some(handshake) = handshake {
+        handshake.ask_http1(request);
     }
 }
 

@@ -33,13 +33,12 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HOP_BY_HOP: [HeaderName; 7] = [
+const HOP_BY_HOP: [HeaderName; 6] = [
     KEEP_ALIVE,
     PROXY_CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
     header::TE,
-    header::TRAILER,
     header::UPGRADE,
 ];
 
@@ -100,6 +99,25 @@ pub(crate) fn insert_forwarded(headers: &mut HeaderMap, peer: &Peer, authority: 
         headers.insert(X_FORWARDED_PORT, peer.port_of(authority));
         headers.insert(X_FORWARDED_HOST, host.clone());
         headers.insert(header::HOST, host);
+    }
+}
+
+/// Whether the sender can make use of trailers (RFC 9110 §10.1.4).
+pub(crate) fn takes_trailers(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::TE).iter().filter_map(|line| line.to_str().ok());
+    lines.any(|line| line.split(',').any(|item| item.trim().eq_ignore_ascii_case("trailers")))
+}
+
+/// Several `Cookie` lines, as HTTP/2 may have them, are one in HTTP/1.1 (RFC 9113 §8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(header::COOKIE).iter();
+    if let (Some(first), Some(second)) = (lines.next(), lines.next()) {
+        let rest = lines.map(HeaderValue::as_bytes);
+        let all: Vec<&[u8]> = [first.as_bytes(), second.as_bytes()].into_iter().chain(rest).collect();
+        match HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+            Ok(joined) => headers.insert(header::COOKIE, joined),
+            Err(_) => headers.remove(header::COOKIE),
+        };
     }
 }
 
@@ -225,6 +243,7 @@ mod tests {
             ("x-hop", "1"),
             ("te", "trailers"),
             ("upgrade", "h2c"),
+            ("trailer", "x-sum"),
             ("host", "app.example.com"),
             ("content-length", "3"),
             ("accept", "*/*"),
@@ -234,6 +253,22 @@ mod tests {
         remove_hop_by_hop(&mut headers);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["accept", "content-length", "host"]);
+        assert_eq!(left, ["accept", "content-length", "host", "trailer"]);
+    }
+
+    #[test]
+    fn cookie_lines_become_one() {
+        let check = |lines: &[&'static str], expected: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("cookie", HeaderValue::from_static(line));
+            }
+            join_cookies(&mut headers);
+            assert!(headers.get_all("cookie").iter().count() <= 1);
+            assert_eq!(headers.get("cookie").map(|value| value.to_str().unwrap()), expected);
+        };
+        check(&[], None);
+        check(&["a=1; b=2"], Some("a=1; b=2"));
+        check(&["a=1", "b=2", "c=3"], Some("a=1; b=2; c=3"));
     }
 }

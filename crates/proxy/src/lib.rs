@@ -10,28 +10,44 @@
 //! ```
 
 mod admission;
+mod app_word;
+mod body;
 mod cache;
 mod callback;
+mod capacity;
 mod connect;
 mod exchange;
 mod explain;
 mod forward;
+mod frames;
 mod headers;
+mod listener;
 mod live;
 mod own;
+mod pace;
+mod page;
 mod peer;
+mod pool;
 mod record;
 mod redeem;
 mod request;
+mod request_id;
 mod respond;
 mod server;
 mod stop;
-mod upstream;
+mod stream;
+mod tls;
+mod upstream_401;
+mod websocket;
 mod worker;
 
+#[cfg(test)]
+mod fixtures;
+
+pub use capacity::Capacity;
 pub use explain::{Explanation, Forwarded, Question, Refusing, explain};
+pub use listener::{ListenError, Listeners, SocketFiles};
 pub use live::Live;
 pub use redeem::HttpEndpoint;
-pub use server::listen;
 pub use stop::{Stop, Stopping};
 pub use worker::Worker;

@@ -14,6 +14,11 @@ impl Live {
         Self(ArcSwap::from_pointee(snapshot))
     }
 
+    /// Requests that begin from now on get this one; those in flight keep theirs.
+    pub fn store(&self, snapshot: Snapshot) {
+        self.0.store(Arc::new(snapshot));
+    }
+
     pub fn load(&self) -> Arc<Snapshot> {
         self.0.load_full()
     }

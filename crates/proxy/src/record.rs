@@ -1,7 +1,6 @@
 //! One line in the log for each request. It names what was decided and why, and never a cookie, a
 //! token or a query.
 
-use std::net::IpAddr;
 use std::time::Instant;
 
 use foregate_config::Snapshot;
@@ -9,7 +8,8 @@ use foregate_policy::{Head, Pass};
 use http::StatusCode;
 use http::request::Parts;
 
-use crate::peer::Connection;
+use crate::peer::{Address, Connection};
+use crate::request_id::RequestId;
 use crate::respond::Failure;
 
 /// What is known of a request so far; its end writes the line, also where the visitor left before
@@ -18,28 +18,32 @@ pub(crate) struct Record(Option<Entry>);
 
 struct Entry {
     started: Instant,
-    client: IpAddr,
+    request_id: RequestId,
+    client: Address,
     method: String,
     host: String,
     path: String,
     app: Option<String>,
     rule: Option<usize>,
+    refused: bool,
     reason: Option<&'static str>,
     failure: Option<String>,
     status: Option<u16>,
 }
 
 impl Record {
-    pub(crate) fn new(connection: &Connection) -> Self {
+    pub(crate) fn new(connection: &Connection, request_id: &RequestId) -> Self {
         let listened = tracing::enabled!(target: TARGET, tracing::Level::INFO);
         Self(listened.then(|| Entry {
             started: Instant::now(),
+            request_id: request_id.clone(),
             client: connection.address,
             method: String::new(),
             host: String::new(),
             path: String::new(),
             app: None,
             rule: None,
+            refused: false,
             reason: None,
             failure: None,
             status: None,
@@ -69,11 +73,14 @@ impl Record {
 
     pub(crate) fn refused(&mut self, reason: &'static str) {
         let Some(entry) = &mut self.0 else { return };
+        entry.refused = true;
         entry.reason = Some(reason);
     }
 
-    pub(crate) fn failed(&mut self, failure: &Failure) {
+    /// `reason` is the word that the answer has for it.
+    pub(crate) fn failed(&mut self, failure: &Failure, reason: &'static str) {
         let Some(entry) = &mut self.0 else { return };
+        entry.reason = Some(reason);
         entry.failure = Some(failure.to_string());
     }
 
@@ -90,9 +97,10 @@ impl Drop for Record {
             Some(_) => entry.reason,
             None => Some("visitor_left"),
         };
-        let decision = if entry.reason.is_some() { "refuse" } else { "pass" };
+        let decision = if entry.refused { "refuse" } else { "pass" };
         tracing::info!(
             target: TARGET,
+            request_id = %entry.request_id,
             client = %entry.client,
             method = %entry.method,
             host = %entry.host,

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use crate::connect::Connector;
+use crate::connect::{Connector, Offer};
 
 /// The backends, as this machine reaches them. The refresher sets the time limit of a call.
 #[derive(Default)]
@@ -29,7 +29,10 @@ impl TokenEndpoint for HttpEndpoint {
         let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let outgoing = outgoing(&url, request).map_err(|error| never(error.to_string()))?;
 
-        let stream = self.connector.connect(tls, host, port).await;
+        let stream = match tls {
+            true => self.connector.tls(host, port, None, Offer::Http1).await.map(|(tls, _)| tls),
+            false => self.connector.tcp(host, port).await,
+        };
         let stream = stream.map_err(|error| never(format!("cannot connect: {error}")))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await

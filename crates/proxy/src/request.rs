@@ -5,10 +5,15 @@ use foregate_session::Cookies;
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
 
+use crate::websocket;
+
 /// The head of a request as hyper parsed it.
 pub(crate) fn head_of(parts: &Parts) -> Result<Head<'_>, Refusal> {
     let authority = parts.uri.authority().map(http::uri::Authority::as_str);
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    if websocket::is_extended_connect(&parts.method, &parts.extensions) {
+        return parse("GET", authority, target, &parts.headers, true);
+    }
     head(parts.method.as_str(), authority, target, &parts.headers)
 }
 
@@ -20,6 +25,16 @@ pub(crate) fn head<'h>(
     target: &'h str,
     headers: &'h HeaderMap,
 ) -> Result<Head<'h>, Refusal> {
+    parse(method, authority, target, headers, is_websocket(headers))
+}
+
+fn parse<'h>(
+    method: &'h str,
+    authority: Option<&'h str>,
+    target: &'h str,
+    headers: &'h HeaderMap,
+    websocket: bool,
+) -> Result<Head<'h>, Refusal> {
     Head::parse(RawHead {
         method,
         authority,
@@ -30,7 +45,7 @@ pub(crate) fn head<'h>(
         fetch_mode: field(headers, &SEC_FETCH_MODE),
         accept: headers.get(header::ACCEPT).map(|value| value.as_bytes()),
         names_cors_method: headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD),
-        websocket: is_websocket(headers),
+        websocket,
     })
 }
 

@@ -1,100 +1,152 @@
-//! Accepts connections, speaks HTTP/1.1 on them, and ends them in good order.
+//! Accepts connections, finds out which HTTP they speak, and ends them in good order.
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use foregate_config::{Certificate, Limits};
 use foregate_session::UnixSeconds;
-use hyper::server::conn::http1;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::{TlsAcceptor, TlsStream};
 
+use crate::body::AnswerBody;
+use crate::capacity::Place;
 use crate::exchange;
-use crate::peer::Connection;
+use crate::frames::PREFACE;
+use crate::listener::{Door, Listeners, QUEUE};
+use crate::pace::{Pace, Paced, Patience};
+use crate::peer::{Address, Connection};
 use crate::respond::MALFORMED;
+use crate::stop::Stopping;
+use crate::stream::Stream;
+use crate::tls;
 use crate::worker::Worker;
 
-impl Worker {
-    /// Serves `listener` until the stop closes it and the last connection has ended.
-    pub async fn serve(self, listener: std::net::TcpListener) -> io::Result<()> {
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
-        let worker = Arc::new(self);
-        let mut stopping = worker.stopping.clone();
-        let (alive, mut all_gone) = mpsc::channel::<Infallible>(1);
-        let start = |stream: TcpStream, address: SocketAddr| {
-            let connection = Connection::new(address.ip());
-            let (worker, alive) = (Arc::clone(&worker), alive.clone());
-            tokio::spawn(async move {
-                serve_connection(worker, connection, stream).await;
-                drop(alive);
-            });
-        };
+/// A visitor's connection, as all requests on it share it.
+pub(crate) struct Visitor {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) connection: Connection,
+    /// What the connection was secured with, if it was.
+    pub(crate) certificate: Option<Arc<Certificate>>,
+    pub(crate) pace: Arc<Pace>,
+    /// Held as long as anything of the connection is left, a tunnel, too.
+    _place: Option<Place>,
+    _alive: Alive,
+}
 
-        loop {
-            tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, address)) => start(stream, address),
-                    Err(error) => {
-                        // Out of file handles, most likely: some connection must end first.
-                        tracing::warn!(%error, "cannot accept a connection");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-                () = stopping.closing() => break,
-            }
+/// The worker ends when the last of these is gone.
+type Alive = mpsc::Sender<Infallible>;
+
+impl Worker {
+    /// Serves `listeners` until the stop closes them and the last connection has ended.
+    pub async fn serve(self, listeners: Listeners) -> io::Result<()> {
+        let worker = Arc::new(self);
+        let (alive, mut all_gone) = mpsc::channel(1);
+        let mut doors = JoinSet::new();
+        for door in listeners.into_doors()? {
+            doors.spawn(Arc::clone(&worker).keep(door, alive.clone()));
         }
-        // Whoever was in the queue when the doors closed came in time.
-        let listener = listener.into_std()?;
-        for _ in 0..QUEUE {
-            let Ok((stream, address)) = listener.accept() else { break };
-            stream.set_nonblocking(true)?;
-            start(TcpStream::from_std(stream)?, address);
-        }
-        drop(listener);
         drop(alive);
+        doors.join_all().await;
         all_gone.recv().await;
         Ok(())
+    }
+
+    /// Lets visitors in through one door until it closes.
+    async fn keep(self: Arc<Self>, door: Door, alive: Alive) {
+        let mut stopping = self.stopping.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = door.accept() => accepted,
+                () = stopping.closing() => break,
+            };
+            match accepted {
+                Ok((stream, address)) => {
+                    let place = match self.capacity.try_enter() {
+                        Some(place) => Some(place),
+                        None => {
+                            tracing::warn!("no place is left for another connection");
+                            tokio::select! {
+                                place = self.capacity.enter() => place,
+                                () = stopping.closing() => None,
+                            }
+                        }
+                    };
+                    self.start(&door, stream, address, place, &alive);
+                }
+                Err(error) => {
+                    // Out of file handles, most likely: some connection must end first.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        // Whoever was in the queue when the door closed came in time.
+        for _ in 0..QUEUE {
+            let Some((stream, address)) = door.accept_waiting() else { break };
+            self.start(&door, stream, address, self.capacity.try_enter(), &alive);
+        }
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        door: &Door,
+        stream: Stream,
+        address: Address,
+        place: Option<Place>,
+        alive: &Alive,
+    ) {
+        let visitor = Visitor {
+            worker: Arc::clone(self),
+            connection: Connection::new(address, door.tls.is_some()),
+            certificate: None,
+            pace: Pace::new(),
+            _place: place,
+            _alive: alive.clone(),
+        };
+        tokio::spawn(serve_connection(visitor, stream, door.tls.clone()));
     }
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-async fn serve_connection(worker: Arc<Worker>, connection: Connection, stream: TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection ended before it began");
-        return;
-    }
-    let address = connection.address;
-    let limits = worker.live.load().limits.clone();
-    let mut stopping = worker.stopping.clone();
-    let shared = Arc::new((worker, connection));
-    let service = service_fn(move |request| {
-        let shared = Arc::clone(&shared);
-        async move {
-            let (worker, connection) = &*shared;
-            Ok::<_, Infallible>(exchange::answer(worker, connection, request, now()).await)
+async fn serve_connection(mut visitor: Visitor, stream: Stream, tls: Option<TlsAcceptor>) {
+    let limits = visitor.worker.live.load().limits.clone();
+    let address = visitor.connection.address;
+    let opened = timeout(limits.header_timeout, open(&mut visitor, stream, tls)).await;
+    let (stream, begun, http2) = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(error)) => {
+            tracing::debug!(client = %address, %error, "a connection ended before it began");
+            return;
         }
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_buf_size(limits.header_bytes.max(SMALLEST_BUFFER))
-        .max_headers(limits.headers)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut serving = std::pin::pin!(serving);
-
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        () = stopping.closing() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+        Err(_) => {
+            tracing::debug!(client = %address, "a connection stayed silent");
+            return;
         }
+    };
+    let patience = Patience {
+        head: limits.header_timeout,
+        idle: limits.idle_timeout,
+        answer: limits.upstream_header_timeout,
+    };
+    let pace = Arc::clone(&visitor.pace);
+    let stream = TokioIo::new(Paced::new(stream, begun, pace, patience, http2));
+    let stopping = visitor.worker.stopping.clone();
+    let ended = if http2 {
+        serve_http2(Arc::new(visitor), stream, &limits, stopping).await
+    } else {
+        serve_http1(Arc::new(visitor), stream, &limits, stopping).await
     };
     match ended {
         // hyper has answered with a bare 400, 414 or 431, or with nothing to what is no HTTP.
@@ -107,8 +159,96 @@ async fn serve_connection(worker: Arc<Worker>, connection: Connection, stream: T
     }
 }
 
+/// Comes as far as the first bytes, which tell the protocol; they are handed on.
+async fn open(
+    visitor: &mut Visitor,
+    stream: Stream,
+    tls: Option<TlsAcceptor>,
+) -> io::Result<(Stream, Vec<u8>, bool)> {
+    let mut stream = match (tls, stream) {
+        (Some(tls), Stream::Tcp(tcp)) => {
+            let secured = tls.accept(tcp).await?;
+            let (_, session) = secured.get_ref();
+            let snapshot = visitor.worker.live.load();
+            let certificates = snapshot.tls.as_ref();
+            visitor.certificate = certificates.map(|tls| tls.choose(session.server_name()).clone());
+            let http2 = session.alpn_protocol() == Some(tls::HTTP2);
+            let stream = Stream::Tls(Box::new(TlsStream::Server(secured)));
+            return Ok((stream, Vec::new(), http2));
+        }
+        (_, stream) => stream,
+    };
+    let mut begun = Vec::with_capacity(PREFACE.len());
+    while begun.len() < PREFACE.len() && PREFACE.starts_with(&begun) {
+        if stream.read_buf(&mut begun).await? == 0 {
+            break;
+        }
+    }
+    let http2 = begun == PREFACE;
+    Ok((stream, begun, http2))
+}
+
+type Bytes = TokioIo<Paced<Stream>>;
+
+async fn serve_http1(
+    visitor: Arc<Visitor>,
+    stream: Bytes,
+    limits: &Limits,
+    mut stopping: Stopping,
+) -> hyper::Result<()> {
+    let service = service_fn(move |request| serve(Arc::clone(&visitor), request));
+    let serving = http1::Builder::new()
+        .max_buf_size(limits.header_bytes.max(SMALLEST_BUFFER))
+        .max_headers(limits.headers)
+        .serve_connection(stream, service)
+        .with_upgrades();
+    let mut serving = pin!(serving);
+    tokio::select! {
+        ended = serving.as_mut() => return ended,
+        () = stopping.closing() => serving.as_mut().graceful_shutdown(),
+    }
+    serving.await
+}
+
 /// hyper reads into no buffer smaller than this.
 const SMALLEST_BUFFER: usize = 8 * 1024;
+
+async fn serve_http2(
+    visitor: Arc<Visitor>,
+    stream: Bytes,
+    limits: &Limits,
+    mut stopping: Stopping,
+) -> hyper::Result<()> {
+    let pace = Arc::clone(&visitor.pace);
+    let service = service_fn(move |request| serve(Arc::clone(&visitor), request));
+    let serving = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_send_buf_size(SEND_BUFFER)
+        .enable_connect_protocol()
+        .serve_connection(stream, service);
+    let mut serving = pin!(serving);
+    tokio::select! {
+        ended = serving.as_mut() => return ended,
+        () = stopping.closing() => {}
+        () = pace.retired() => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    serving.await
+}
+
+/// Requests at once on one connection: what nginx and Envoy allow, too.
+const STREAMS: u32 = 128;
+/// What may wait to be sent on one stream, in bytes.
+const SEND_BUFFER: usize = 64 * 1024;
+
+async fn serve(
+    visitor: Arc<Visitor>,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Infallible> {
+    Ok(exchange::answer(&visitor, request, now()).await)
+}
 
 /// The clock of a request. A machine whose clock stands before 1970 has every session expire in
 /// its future.
@@ -116,17 +256,3 @@ fn now() -> UnixSeconds {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixSeconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
-
-/// Opens a listener. A second program on the same address is an error, unless both share the port.
-pub fn listen(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Else the connections of a gate that just ended keep its successor out for a minute.
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(share)?;
-    socket.bind(&address.into())?;
-    socket.listen(QUEUE)?;
-    Ok(socket.into())
-}
-
-/// Connections that may wait to be accepted; the kernel may allow fewer.
-const QUEUE: i32 = 4096;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use foregate_refresh::Refresher;
 
+use crate::capacity::Capacity;
 use crate::connect::Connector;
 use crate::live::Live;
 use crate::redeem::HttpEndpoint;
 use crate::stop::Stopping;
-use crate::upstream::Pool;
+use crate::pool::Pool;
 
 /// One worker. Everything here is its own, or never locked.
 pub struct Worker {
@@ -16,12 +17,18 @@ pub struct Worker {
     pub(crate) refresher: Refresher<HttpEndpoint>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) connector: Connector,
+    pub(crate) capacity: Capacity,
     pub(crate) stopping: Stopping,
 }
 
 impl Worker {
-    pub fn new(live: Arc<Live>, refresher: Refresher<HttpEndpoint>, stopping: Stopping) -> Self {
+    pub fn new(
+        live: Arc<Live>,
+        refresher: Refresher<HttpEndpoint>,
+        capacity: Capacity,
+        stopping: Stopping,
+    ) -> Self {
         let (pool, connector) = (Arc::default(), Connector::default());
-        Self { live, refresher, pool, connector, stopping }
+        Self { live, refresher, pool, connector, capacity, stopping }
     }
 }

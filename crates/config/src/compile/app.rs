@@ -8,15 +8,18 @@ use foregate_policy::{
 use foregate_session::ClaimPath;
 use http::HeaderName;
 
+use super::tls;
+use crate::environment::Environment;
 use crate::key::Key;
 use crate::problem::Fault;
 use crate::raw::{self, OneOrMany};
 use crate::report::Report;
-use crate::snapshot::{App, CookieMode, RuleText, Upstream, folded};
+use crate::snapshot::{App, CookieMode, RuleText, folded};
+use crate::upstream::{Protocol, Upstream};
 use crate::value;
 
 /// One per `[[app]]`, in the order of the file.
-pub(super) fn apps(raw: &[raw::App], report: &mut Report) -> Vec<App> {
+pub(super) fn apps(raw: &[raw::App], environment: &Environment, report: &mut Report) -> Vec<App> {
     if raw.is_empty() {
         let hint = "add an [[app]] with a host and an upstream";
         report.missing(&Key::of("app"), hint);
@@ -25,7 +28,7 @@ pub(super) fn apps(raw: &[raw::App], report: &mut Report) -> Vec<App> {
         let key = Key::of("app").index(index);
         App {
             host: host(raw, &key, report),
-            upstreams: upstreams(raw, &key, report),
+            upstreams: upstreams(raw, &key, environment, report),
             pass_authorization: raw.pass_authorization,
             cookie: match raw.cookie {
                 raw::CookieMode::Refreshed => CookieMode::Refreshed,
@@ -52,16 +55,45 @@ fn host(raw: &raw::App, key: &Key, report: &mut Report) -> String {
     Host::parse(name).map_or_else(|_| text.clone(), |host| [star, host.as_str()].concat())
 }
 
-fn upstreams(raw: &raw::App, key: &Key, report: &mut Report) -> Vec<Arc<Upstream>> {
+fn upstreams(
+    raw: &raw::App,
+    key: &Key,
+    environment: &Environment,
+    report: &mut Report,
+) -> Vec<Arc<Upstream>> {
+    let ca_key = key.name("upstream_ca");
+    let authority_roots = raw.upstream_ca.as_ref().and_then(|path| {
+        let roots = tls::authorities(path, environment, report);
+        report.accept(&ca_key, roots)
+    });
     let key = key.name("upstream");
     let texts = list(raw.upstream.as_ref());
     if texts.is_empty() {
         report.missing(&key, "where the app listens, as \"http://127.0.0.1:3000\"");
     }
-    let upstreams = texts.iter().enumerate().filter_map(|(index, text)| {
-        report.accept(&key.index(index), value::upstream(text)).map(Arc::new)
-    });
-    upstreams.collect()
+    let mut upstreams: Vec<Arc<Upstream>> = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        let key = key.index(index);
+        let Some((protocol, endpoint)) = report.accept(&key, value::upstream(text)) else {
+            continue;
+        };
+        let authority_roots = authority_roots.clone().filter(|_| protocol == Protocol::Https);
+        let upstream = Arc::new(Upstream { protocol, endpoint, authority_roots });
+        if upstreams.contains(&upstream) {
+            let fault = Fault::new("this upstream stands in the list already");
+            report.error(&key, fault.hint("take it out"));
+        }
+        upstreams.push(upstream);
+    }
+    let is_https = |upstream: &Arc<Upstream>| upstream.protocol == Protocol::Https;
+    if raw.upstream_ca.is_some()
+        && upstreams.len() == texts.len()
+        && !upstreams.iter().any(is_https)
+    {
+        let fault = Fault::new("there is no https upstream to check");
+        report.error(&ca_key, fault.hint("leave it out, or write https:// in `upstream`"));
+    }
+    upstreams
 }
 
 fn identity(raw: &raw::App, key: &Key, report: &mut Report) -> Vec<(HeaderName, ClaimPath)> {

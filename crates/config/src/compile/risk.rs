@@ -48,6 +48,7 @@ pub(super) fn warn(file: &raw::File, report: &mut Report) {
     session(file, report);
     domain(file, report);
     later::warn(report);
+    nobody_on_a_socket(&file.server, report);
     if !file.csrf.enabled {
         let fault = Fault::new("any site may write in the name of a visitor who is signed in");
         report.warning(&Key::of("csrf.enabled"), fault.hint("name sites in csrf.allowed_origins"));
@@ -68,6 +69,18 @@ pub(super) fn warn(file: &raw::File, report: &mut Report) {
             let key = Key::of("app").index(index).name("pass_authorization");
             report.warning(&key, fault.hint("the app must verify it by itself"));
         }
+    }
+}
+
+/// A proxy that is believed, and that nothing lets in.
+fn nobody_on_a_socket(server: &raw::Server, report: &mut Report) {
+    let believed = server.trusted_proxies.iter().position(|text| text == "unix");
+    if let Some(index) = believed
+        && !server.http.starts_with("unix:")
+    {
+        let fault = Fault::new("there is no unix socket that visitors come over");
+        let key = Key::of("server.trusted_proxies").index(index);
+        report.warning(&key, fault.hint("set server.http = \"unix:/…\", or take it out"));
     }
 }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 use foregate_session::{ClaimPath, UnixSeconds};
 use serde_json::Value;
 
-use super::{SECRET, SOUND, environment, load_sound, shown};
-use crate::{CookieMode, Snapshot, parse, schema};
+use super::certificates::pair;
+use super::{SECRET, SOUND, environment, load_sound, problems, shown};
+use crate::{CookieMode, Endpoint, Snapshot, parse, schema};
 
 /// Every key there is.
 const FULL: &str = include_str!("full.toml");
@@ -16,10 +17,15 @@ const FULL: &str = include_str!("full.toml");
 const REPOSITORY: &str = include_str!("../../../../proxy.toml");
 
 fn full() -> Snapshot {
-    let environment = environment(&[]).with_file("/run/older", "an-older-one\n");
+    let (cert, key) = pair(&["app.example.com"]);
+    let environment = environment(&[])
+        .with_file("/run/older", "an-older-one\n")
+        .with_file("/etc/tls/tls.crt", &cert)
+        .with_file("/etc/tls/tls.key", &key)
+        .with_file("/etc/tls/ca.crt", &cert);
     match parse("full.toml", FULL, &environment) {
         Ok(loaded) => loaded.snapshot,
-        Err(problems) => panic!("{}", shown(&problems)),
+        Err(unusable) => panic!("{}", shown(&unusable.problems)),
     }
 }
 
@@ -39,8 +45,9 @@ fn a_sound_file_has_no_warning_and_the_contract_s_defaults() {
     let loaded = load_sound(SOUND, &[]);
     assert_eq!(shown(&loaded.warnings), "");
 
-    let Snapshot { server, limits, apps, backends, refresh, login, .. } = loaded.snapshot;
-    assert_eq!(server.http.to_string(), "0.0.0.0:8080");
+    let Snapshot { server, tls, limits, apps, backends, refresh, login, .. } = loaded.snapshot;
+    assert_eq!(server.http.unwrap().to_string(), "0.0.0.0:8080");
+    assert!(server.https.is_none() && tls.is_none());
     assert_eq!(server.admin.unwrap().to_string(), "127.0.0.1:9901");
     assert_eq!(server.workers, 1, "what the environment says of the machine");
     assert!(!server.trusted_proxies.contains(IpAddr::from([127, 0, 0, 1])));
@@ -61,9 +68,11 @@ fn a_sound_file_has_no_warning_and_the_contract_s_defaults() {
 
 #[test]
 fn every_key_of_the_file_reaches_the_snapshot() {
-    let Snapshot { server, limits, apps, refresh, login, forbidden_url, .. } = full();
-    assert_eq!(server.http.to_string(), "127.0.0.1:8081");
+    let Snapshot { server, tls, limits, apps, refresh, login, forbidden_url, .. } = full();
+    assert_eq!(server.http.unwrap().to_string(), "unix:/run/foregate/http.sock");
+    assert_eq!(server.https.unwrap().to_string(), "127.0.0.1:8443");
     assert_eq!(server.admin.unwrap().to_string(), "127.0.0.1:9902");
+    assert!(tls.unwrap().choose(None).covers("app.example.com"));
     assert_eq!((server.workers, server.reuse_port), (3, true));
     assert_eq!((server.drain_delay, server.shutdown_grace), (seconds(5), seconds(60)));
     assert!(server.trusted_proxies.contains_unix());
@@ -88,8 +97,10 @@ fn every_key_of_the_file_reaches_the_snapshot() {
         (app.cookie, app.pass_authorization, app.names_a_method),
         (CookieMode::Strip, true, true)
     );
-    let upstream = &app.upstreams[0];
-    assert_eq!((upstream.tls, upstream.host.as_str(), upstream.port), (true, "app.internal", 3443));
+    let roots: Vec<bool> = app.upstreams.iter().map(|up| up.authority_roots.is_some()).collect();
+    let urls: Vec<String> = app.upstreams.iter().map(|up| up.url()).collect();
+    assert_eq!(urls, ["https://app.internal:3443", "http://10.0.0.7:80", "h2c://app.internal:80"]);
+    assert_eq!(roots, [true, false, false]);
     let identity: Vec<(&str, String)> =
         app.identity.iter().map(|(name, claim)| (name.as_str(), claim.to_string())).collect();
     assert_eq!(
@@ -100,8 +111,14 @@ fn every_key_of_the_file_reaches_the_snapshot() {
         ]
     );
     assert_eq!(wildcard.host, "*.example.com");
-    let upstream = &wildcard.upstreams[0];
-    assert_eq!((upstream.tls, upstream.host.as_str(), upstream.port), (false, "::1", 3001));
+    let urls: Vec<String> = wildcard.upstreams.iter().map(|up| up.url()).collect();
+    assert_eq!(urls, ["http://[::1]:3001", "unix:/run/legacy.sock"]);
+    let endpoints: Vec<&Endpoint> = wildcard.upstreams.iter().map(|up| &up.endpoint).collect();
+    let expected = [
+        &Endpoint::Tcp { host: "::1".to_owned(), port: 3001 },
+        &Endpoint::Unix("/run/legacy.sock".into()),
+    ];
+    assert_eq!(endpoints, expected);
 }
 
 #[test]
@@ -146,7 +163,7 @@ fn the_environment_goes_before_the_file() {
         ("FOREGATE_BACKEND__CLIENT_SECRET", "0123456789"),
     ];
     let Snapshot { server, limits, login, backends, .. } = load_sound(&text, &variables).snapshot;
-    assert_eq!(server.http.to_string(), "127.0.0.1:9000");
+    assert_eq!(server.http.unwrap().to_string(), "127.0.0.1:9000");
     assert_eq!((server.workers, server.reuse_port), (2, true));
     assert!(server.trusted_proxies.contains(IpAddr::from([10, 0, 0, 1])));
     assert_eq!((limits.headers, limits.idle_timeout), (100, seconds(120)));
@@ -168,7 +185,7 @@ fn variables_that_are_not_meant_for_us_are_not_read() {
         ("MY_FOREGATE_SERVER__HTTP", "127.0.0.1:1"),
     ];
     let loaded = load_sound(SOUND, &variables);
-    assert_eq!(loaded.snapshot.server.http.to_string(), "0.0.0.0:8080");
+    assert_eq!(loaded.snapshot.server.http.unwrap().to_string(), "0.0.0.0:8080");
     assert_eq!(shown(&loaded.warnings), "");
 }
 
@@ -216,6 +233,37 @@ fn the_schema_has_the_keys_of_the_full_file_and_no_more() {
     assert!(names.len() > 70, "{names:?}");
 }
 
+#[test]
+fn every_file_that_was_read_is_named_also_by_a_configuration_that_is_refused() {
+    let text = r#"[session]
+secrets = [{ file = "/run/secret" }, { file = "/run/missing" }]
+[server]
+https = "127.0.0.1:8443"
+[tls]
+certificates = [{ cert = "/run/empty", key = "/run/no-key" }]
+[[app]]
+host = "app.a.test"
+upstream = "https://127.0.0.1:3000"
+upstream_ca = "/run/ca"
+"#;
+    let unusable = parse("proxy.toml", text, &environment(&[])).err().unwrap();
+    let files: BTreeSet<&str> =
+        unusable.files.iter().map(|file| file.path().to_str().unwrap()).collect();
+    let expected = ["/run/ca", "/run/empty", "/run/missing", "/run/no-key", "/run/secret"];
+    assert_eq!(files, BTreeSet::from(expected));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_one_to_look_after() {
+    let path = std::path::Path::new("/nowhere/proxy.toml");
+    let unusable = crate::load(path, &environment(&[])).err().unwrap();
+    let [file] = &unusable.files[..] else { panic!("{:?}", unusable.files) };
+    assert_eq!((file.path(), &file.again()), (path, file));
+    let expected = "error: /nowhere/proxy.toml: there is no such file\n  hint: name the \
+                    configuration with --config, or start where proxy.toml is\n";
+    assert_eq!(shown(&unusable.problems), expected);
+}
+
 /// The names of all properties in `schema`.
 fn collect_names(schema: &Value, names: &mut BTreeSet<String>) {
     match schema {
@@ -231,8 +279,7 @@ fn collect_names(schema: &Value, names: &mut BTreeSet<String>) {
 
 #[test]
 fn a_problem_is_written_as_scripts_read_it() {
-    let problems =
-        parse("proxy.toml", &format!("{SOUND}acces = 1\n"), &environment(&[])).err().unwrap();
+    let problems = problems(&format!("{SOUND}acces = 1\n"), &environment(&[]));
     let json = serde_json::to_value(&problems).unwrap();
     let expected = serde_json::json!([{
         "severity": "error", "file": "proxy.toml", "line": 11, "column": 1, "key": "app[0].acces",

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::{SECRET, SOUND, environment, shown};
+use super::{SECRET, SOUND, environment, problems, shown};
 use crate::parse;
 
 /// A case begins with `--- ` and how its input is meant; the text behind `>>>` is what is shown.
@@ -49,11 +49,7 @@ fn every_broken_file_is_told_in_these_words() {
     for Case { file, variables, expected } in cases() {
         let pairs: Vec<(&str, &str)> =
             variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let problems = match parse("proxy.toml", &file, &environment(&pairs)) {
-            Ok(loaded) => loaded.warnings,
-            Err(problems) => problems,
-        };
-        let found = shown(&problems);
+        let found = shown(&problems(&file, &environment(&pairs)));
         if found.trim() != expected {
             wrong += &format!("{file}{variables:?}\nexpected:\n{expected}\nfound:\n{found}\n");
         }
@@ -73,11 +69,8 @@ proptest! {
         let file = FULL.replace(r#"{ env = "SECRET" }"#, &format!("{SECRET:?}"));
         let around = file.get(..at).zip(file.get(at + cut..));
         let (before, behind) = around.unwrap_or(("", &file));
-        let problems = match parse("proxy.toml", &[before, &put, behind].concat(), &environment(&[])) {
-            Ok(loaded) => loaded.warnings,
-            Err(problems) => problems,
-        };
-        prop_assert!(!shown(&problems).contains(&SECRET[8..]), "{}", shown(&problems));
+        let found = shown(&problems(&[before, &put, behind].concat(), &environment(&[])));
+        prop_assert!(!found.contains(&SECRET[8..]), "{found}");
     }
 
     #[test]

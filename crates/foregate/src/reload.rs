@@ -1,0 +1,161 @@
+//! Reads the configuration again while the gate runs: on SIGHUP, and soon after one of its files
+//! changed. A broken one changes nothing but the log.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use foregate_config::{Environment, Loaded, Problem, Server, Severity, Snapshot, SourceFile};
+use foregate_proxy::Live;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+pub(crate) struct Reloader {
+    path: PathBuf,
+    live: Arc<Live>,
+    hangup: Signal,
+    /// What the latest attempt read, good or not: only another change is worth another attempt.
+    files: Vec<SourceFile>,
+    started_with: Fixed,
+    /// Of the configuration in force; the first is 1.
+    generation: u64,
+}
+
+/// What was set up at the start and stays until the end of the process.
+struct Fixed {
+    server: Server,
+    connections: Option<usize>,
+    ledger_entries: usize,
+}
+
+impl Reloader {
+    /// `files` are those that the configuration in force was read from, `path` first among them.
+    /// From here on SIGHUP no longer ends the process. Must be called inside a runtime.
+    pub(crate) fn new(path: &Path, files: Vec<SourceFile>, live: Arc<Live>) -> io::Result<Self> {
+        let snapshot = live.load();
+        Ok(Self {
+            path: path.to_owned(),
+            hangup: signal(SignalKind::hangup())?,
+            files,
+            started_with: Fixed {
+                server: snapshot.server.clone(),
+                connections: snapshot.limits.connections,
+                ledger_entries: snapshot.refresh.ledger_entries,
+            },
+            generation: 1,
+            live,
+        })
+    }
+
+    /// Never ends.
+    pub(crate) async fn run(mut self) {
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = self.hangup.recv() => {}
+                _ = looks.tick() => match self.has_changed().await {
+                    Ok(true) => {}
+                    Ok(false) => continue,
+                    Err(error) => {
+                        tracing::error!(%error, "cannot look after the configuration's files");
+                        continue;
+                    }
+                }
+            }
+            if let Err(error) = self.reload().await {
+                tracing::error!(%error, "reading the configuration broke off");
+            }
+        }
+    }
+
+    /// Whether a file is another than the one that was read, and holds still. One that is being
+    /// written might be sound so far and lack its last rules.
+    async fn has_changed(&self) -> Result<bool, JoinError> {
+        let now = again(&self.files).await?;
+        if now == self.files {
+            return Ok(false);
+        }
+        sleep(SETTLED_AFTER).await;
+        Ok(now == again(&self.files).await?)
+    }
+
+    async fn reload(&mut self) -> Result<(), JoinError> {
+        let path = self.path.clone();
+        let load = move || foregate_config::load(&path, &Environment::of_process());
+        match spawn_blocking(load).await? {
+            Ok(Loaded { mut snapshot, warnings, files }) => {
+                self.files = files;
+                for warning in &warnings {
+                    tell(warning);
+                }
+                for key in self.keep_what_is_fixed(&mut snapshot) {
+                    tracing::warn!(key, "changed, but takes effect at the next start only");
+                }
+                self.live.store(snapshot);
+                self.generation += 1;
+                tracing::info!(generation = self.generation, "reloaded");
+            }
+            Err(unusable) => {
+                self.files = unusable.files;
+                for problem in &unusable.problems {
+                    tell(problem);
+                }
+                tracing::error!(
+                    generation = self.generation,
+                    "not reloaded: the configuration in force stays"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The keys that differ from what the process started with. `snapshot` gets what is really in
+    /// use: a listener that stays needs its certificates.
+    fn keep_what_is_fixed(&self, snapshot: &mut Snapshot) -> Vec<&'static str> {
+        let Fixed { server: fixed, connections, ledger_entries } = &self.started_with;
+        let server = &mut snapshot.server;
+        let keys = [
+            ("server.http", server.http != fixed.http),
+            ("server.https", server.https != fixed.https),
+            ("server.admin", server.admin != fixed.admin),
+            ("server.workers", server.workers != fixed.workers),
+            ("server.reuse_port", server.reuse_port != fixed.reuse_port),
+            ("limits.connections", snapshot.limits.connections != *connections),
+            ("refresh.ledger_entries", snapshot.refresh.ledger_entries != *ledger_entries),
+        ];
+        server.http.clone_from(&fixed.http);
+        server.https = fixed.https;
+        server.admin.clone_from(&fixed.admin);
+        server.workers = fixed.workers;
+        server.reuse_port = fixed.reuse_port;
+        snapshot.limits.connections = *connections;
+        snapshot.refresh.ledger_entries = *ledger_entries;
+        snapshot.tls = match fixed.https {
+            Some(_) => snapshot.tls.take().or_else(|| self.live.load().tls.clone()),
+            None => None,
+        };
+        keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+}
+
+/// Twice this and [`SETTLED_AFTER`] is less than the five seconds that operators are promised.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+const SETTLED_AFTER: Duration = Duration::from_millis(300);
+
+/// On a thread of its own: a disk that does not answer must not hold up redemptions.
+async fn again(files: &[SourceFile]) -> Result<Vec<SourceFile>, JoinError> {
+    let files = files.to_vec();
+    spawn_blocking(move || files.iter().map(SourceFile::again).collect()).await
+}
+
+fn tell(problem: &Problem) {
+    let Problem { severity, file, line, column, key, message, hint } = problem;
+    let (line, column, hint) = (*line, *column, hint.as_deref());
+    match severity {
+        Severity::Error => tracing::error!(file, line, column, key, hint, "{message}"),
+        Severity::Warning => tracing::warn!(file, line, column, key, hint, "{message}"),
+    }
+}

@@ -1,0 +1,66 @@
+//! How many connections the process holds at once, so that file handles are left for the apps, the
+//! backends and the log.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The places for visitors' connections. All workers share one.
+#[derive(Clone)]
+pub struct Capacity {
+    places: Arc<Semaphore>,
+    /// With fewer places left, visitors are asked not to linger.
+    few: usize,
+}
+
+/// A connection's place, given back when dropped.
+pub(crate) type Place = OwnedSemaphorePermit;
+
+impl Capacity {
+    /// Places for `connections` at once.
+    pub fn new(connections: usize) -> Self {
+        let places = connections.clamp(1, Semaphore::MAX_PERMITS);
+        Self { places: Arc::new(Semaphore::new(places)), few: places / 8 }
+    }
+
+    /// A place, if one is free.
+    pub(crate) fn try_enter(&self) -> Option<Place> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+
+    /// Waits for a place. `None` never happens, since nobody closes the semaphore.
+    pub(crate) async fn enter(&self) -> Option<Place> {
+        Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
+    /// Places are getting scarce: a connection that idles is a visitor who waits at the door.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.places.available_permits() <= self.few
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_place_is_free_again_when_its_connection_ends() {
+        let capacity = Capacity::new(2);
+        let first = capacity.try_enter();
+        let second = capacity.try_enter();
+        assert!(first.is_some() && second.is_some() && capacity.try_enter().is_none());
+        drop(first);
+        assert!(capacity.enter().await.is_some());
+    }
+
+    #[test]
+    fn a_crowd_is_when_an_eighth_is_left() {
+        let capacity = Capacity::new(16);
+        let places: Vec<_> = (0..13).map(|_| capacity.try_enter()).collect();
+        assert!(!capacity.is_crowded());
+        let last = capacity.try_enter();
+        assert!(capacity.is_crowded());
+        drop((places, last));
+        assert!(!capacity.is_crowded());
+    }
+}

@@ -1,0 +1,210 @@
+//! Where visitors come in: TCP or a unix socket, in the clear or with TLS.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net as unix;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use foregate_config::{Listen, Server};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_rustls::TlsAcceptor;
+
+use crate::live::Live;
+use crate::peer::Address;
+use crate::stream::Stream;
+use crate::tls;
+
+/// All public listeners of the process. Workers share their queues through clones.
+pub struct Listeners(Vec<Listener>);
+
+/// One of them.
+struct Listener {
+    name: &'static str,
+    bound: Bound,
+    tls: Option<TlsAcceptor>,
+}
+
+enum Bound {
+    Tcp(std::net::TcpListener),
+    Unix(unix::UnixListener, SocketFile),
+}
+
+/// Why a listener could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    #[error("cannot listen on {listen}")]
+    Bind { listen: Listen, source: io::Error },
+    #[error("cannot set up TLS")]
+    Tls(#[from] rustls::Error),
+}
+
+impl Listeners {
+    /// Opens what the configuration names. A second program on the same address is an error,
+    /// unless both share the port.
+    pub fn open(server: &Server, live: &Arc<Live>) -> Result<Self, ListenError> {
+        let mut listeners = Vec::new();
+        if let Some(listen) = &server.http {
+            let bound = bind(listen, server.reuse_port)?;
+            listeners.push(Listener { name: "http", bound, tls: None });
+        }
+        if let Some(address) = server.https {
+            let tls = Some(tls::acceptor(Arc::clone(live))?);
+            let bound = bind(&Listen::Tcp(address), server.reuse_port)?;
+            listeners.push(Listener { name: "https", bound, tls });
+        }
+        Ok(Self(listeners))
+    }
+
+    /// Each listener's key in `[server]`, and where it is bound.
+    pub fn addresses(&self) -> io::Result<Vec<(&'static str, Listen)>> {
+        let address = |listener: &Listener| {
+            let listen = match &listener.bound {
+                Bound::Tcp(socket) => Listen::Tcp(socket.local_addr()?),
+                Bound::Unix(_, file) => Listen::Unix(file.path.clone()),
+            };
+            Ok((listener.name, listen))
+        };
+        self.0.iter().map(address).collect()
+    }
+
+    /// The same queues, for another worker.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let clone = |listener: &Listener| {
+            let bound = match &listener.bound {
+                Bound::Tcp(socket) => Bound::Tcp(socket.try_clone()?),
+                Bound::Unix(socket, file) => Bound::Unix(socket.try_clone()?, file.clone()),
+            };
+            Ok(Listener { name: listener.name, bound, tls: listener.tls.clone() })
+        };
+        self.0.iter().map(clone).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// The files of unix sockets, to be taken away in the end.
+    pub fn socket_files(&self) -> SocketFiles {
+        let file = |listener: &Listener| match &listener.bound {
+            Bound::Unix(_, file) => Some(file.clone()),
+            Bound::Tcp(_) => None,
+        };
+        SocketFiles(self.0.iter().filter_map(file).collect())
+    }
+
+    pub(crate) fn into_doors(self) -> io::Result<Vec<Door>> {
+        self.0.into_iter().map(Listener::into_door).collect()
+    }
+}
+
+impl Listener {
+    fn into_door(self) -> io::Result<Door> {
+        let socket = match self.bound {
+            Bound::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                Accepting::Tcp(TcpListener::from_std(socket)?)
+            }
+            Bound::Unix(socket, _) => {
+                socket.set_nonblocking(true)?;
+                Accepting::Unix(UnixListener::from_std(socket)?)
+            }
+        };
+        Ok(Door { socket, tls: self.tls })
+    }
+}
+
+/// A listener as one worker's runtime sees it.
+pub(crate) struct Door {
+    socket: Accepting,
+    pub(crate) tls: Option<TlsAcceptor>,
+}
+
+enum Accepting {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Door {
+    /// The next connection.
+    pub(crate) async fn accept(&self) -> io::Result<(Stream, Address)> {
+        match &self.socket {
+            Accepting::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                // Costs time where it fails, and nothing else.
+                let _ = stream.set_nodelay(true);
+                Ok((Stream::Tcp(stream), Address::Ip(address.ip())))
+            }
+            Accepting::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), Address::Unix))
+            }
+        }
+    }
+
+    /// A connection that waits in the queue already.
+    pub(crate) fn accept_waiting(&self) -> Option<(Stream, Address)> {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let accepting = std::pin::pin!(self.accept());
+        match accepting.poll(&mut context) {
+            std::task::Poll::Ready(accepted) => accepted.ok(),
+            std::task::Poll::Pending => None,
+        }
+    }
+}
+
+fn bind(listen: &Listen, share: bool) -> Result<Bound, ListenError> {
+    let bound = match listen {
+        Listen::Tcp(address) => bind_tcp(*address, share).map(Bound::Tcp),
+        Listen::Unix(path) => bind_unix(path),
+    };
+    bound.map_err(|source| ListenError::Bind { listen: listen.clone(), source })
+}
+
+fn bind_tcp(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Else the connections of a gate that just ended keep its successor out for a minute.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share)?;
+    socket.bind(&address.into())?;
+    socket.listen(QUEUE)?;
+    Ok(socket.into())
+}
+
+/// A file that nobody listens behind is left from a process that was killed.
+fn bind_unix(path: &Path) -> io::Result<Bound> {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    if is_socket
+        && unix::UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    {
+        std::fs::remove_file(path)?;
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&socket2::SockAddr::unix(path)?)?;
+    socket.listen(QUEUE)?;
+    let file = SocketFile { path: path.to_owned(), inode: std::fs::metadata(path)?.ino() };
+    Ok(Bound::Unix(socket.into(), file))
+}
+
+/// The files behind unix sockets.
+pub struct SocketFiles(Vec<SocketFile>);
+
+impl SocketFiles {
+    /// Takes them away, unless a successor has put its own there.
+    pub fn remove(&self) {
+        for file in &self.0 {
+            if std::fs::metadata(&file.path).is_ok_and(|now| now.ino() == file.inode) {
+                // At worst a dead file is left, which the next start removes.
+                let _ = std::fs::remove_file(&file.path);
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+/// Connections that may wait to be accepted; the kernel may allow fewer.
+pub(crate) const QUEUE: i32 = 4096;
