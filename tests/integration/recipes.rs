@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine};
-use foregate_tests::program;
+use foregate_tests::{Certificates, program};
 use serde_json::{Value, json};
 
 const RULES: &str = include_str!("../../docs/rules.md");
@@ -67,11 +67,13 @@ fn every_configuration_on_a_page_can_be_used() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let is_page = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "md");
+    let certificates = Certificates::covering(&["*.example.com"]);
     let mut count = 0;
     for page in docs.filter(is_page).chain([root.join("README.md")]) {
         let markdown = std::fs::read_to_string(&page).unwrap();
         for block in blocks(&markdown).filter(|block| block.language() == "toml") {
-            let checked = Folder::new(&completed(block.text)).json(&["check", "--json"]);
+            let usable = with_files(&completed(block.text), &certificates);
+            let checked = Folder::new(&usable).json(&["check", "--json"]);
             let page = page.display();
             assert_eq!(checked["ok"], true, "{page}: {checked:#}\n{}", block.text);
             count += 1;
@@ -273,6 +275,22 @@ fn completed(toml: &str) -> String {
         whole += "[[app]]\nhost = \"app.example.com\"\nupstream = \"http://127.0.0.1:3000\"\n";
     }
     whole + toml
+}
+
+/// The same with files that exist in place of those that pages name below /etc/tls.
+fn with_files(toml: &str, certificates: &Certificates) -> String {
+    let mut pieces = toml.split("\"/etc/tls/");
+    let mut whole = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (name, rest) = piece.split_once('"').unwrap();
+        let file = match name.rsplit_once('.').unwrap().1 {
+            "key" => certificates.key(),
+            "crt" => certificates.certificate(),
+            _ => certificates.authority(),
+        };
+        whole += &format!("\"{}\"{rest}", file.display());
+    }
+    whole
 }
 
 /// A folder with a proxy.toml, which goes with this value.

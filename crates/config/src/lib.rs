@@ -17,6 +17,7 @@ mod environment;
 mod key;
 mod later;
 mod load;
+mod one_or_many;
 mod problem;
 mod raw;
 mod report;

@@ -24,7 +24,8 @@ fuzz_target!(|text: &str| {
             assert!(loaded.warnings.iter().all(|it| it.severity == Severity::Warning));
             loaded.warnings
         }
-        Err(problems) => {
+        Err(unusable) => {
+            let problems = unusable.problems;
             assert!(problems.iter().any(|it| it.severity == Severity::Error));
             problems
         }

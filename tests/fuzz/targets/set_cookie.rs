@@ -1,4 +1,5 @@
-//! An app's `Set-Cookie` lines: which of them are about the session, and what they do to it.
+//! An app's `Set-Cookie` lines: which of them are about the session, and what they do to it, alone
+//! and together.
 
 #![no_main]
 
@@ -7,6 +8,7 @@ use foregate_session::Cookies;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|line: &[u8]| {
+    let _ = KEYRING.app_word(line.split(|byte| *byte == b'\n'), NOW);
     let Some(cookie) = KEYRING.session_set_cookie(line) else { return };
     let line = String::from_utf8_lossy(line);
     let (pair, attributes) = line.split_once(';').unwrap_or((&line, ""));
