@@ -51,7 +51,7 @@ pub(crate) async fn answer(
         }
         Next::Forward(grant, target) => {
             let forwarder = Forwarder { visitor, snapshot, peer, now };
-            match forwarder.forward(*grant, &target, parts, body, handshake).await {
+            match forwarder.forward(&gate, *grant, &target, parts, body, handshake).await {
                 Ok(answer) => answer,
                 Err(failure) => {
                     let reply = Reply::failure(&failure);
@@ -117,6 +117,11 @@ async fn admit(
             "The request names another transfer coding than chunked, or several.",
         )),
         _ if !request::expects_only_continue(&parts.headers) => Err(Reply::bad_expectation()),
+        // Asked under any name: the one that is meant stands elsewhere.
+        Some(Own::Auth) => {
+            let answer = gate.own_auth(parts, &head, peer, request_id, now, record).await;
+            Ok(Next::Answer(answer))
+        }
         own if own.is_some() && !snapshot.rules.is_app_host(head.host()) => {
             let unknown = Refused::Policy(Refusal::UnknownHost);
             Err(Reply::refusal(&unknown, Some(&head), scheme, snapshot))

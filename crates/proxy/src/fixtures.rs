@@ -68,8 +68,7 @@ upstream = "http://127.0.0.1:1"
         let settings =
             RefreshSettings { ledger_entries: 100, remember: Duration::from_secs(86_400) };
         let ledger = Ledger::Memory(MemoryLedger::new(100));
-        let refresher =
-            Refresher::new(parrot.clone(), ledger, Handle::current(), settings, |_| ());
+        let refresher = Refresher::new(parrot.clone(), ledger, Handle::current(), settings, |_| ());
         Self { snapshot: loaded.snapshot, refresher, parrot }
     }
 

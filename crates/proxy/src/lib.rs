@@ -11,6 +11,7 @@
 
 mod admission;
 mod app_word;
+mod auth;
 mod body;
 mod cache;
 mod callback;

@@ -209,7 +209,7 @@ impl Reply {
     }
 
     fn unclear(refusal: &Refusal) -> Self {
-        let what = format!("The request has no one meaning: {refusal}.");
+        let what = format!("The request is unclear: {refusal}.");
         let now = "Check the address. If a link led you here, its author should know.";
         let words = Words::new(UNREADABLE, what, now);
         Self::closing(StatusCode::BAD_REQUEST, refusal.reason(), words)
@@ -283,6 +283,19 @@ impl Reply {
     pub(crate) fn unknown_reserved() -> Self {
         let words = Words::new("Nothing here", "There is nothing at this address.", GO_BACK);
         Self::new(StatusCode::NOT_FOUND, "unknown_reserved_path", words)
+    }
+
+    /// The answer of the decision endpoint to whoever is not in `server.trusted_proxies`.
+    pub(crate) fn untrusted_peer() -> Self {
+        let what = "Only a proxy that server.trusted_proxies names may ask here.";
+        let words = Words::new(NOT_POSSIBLE, what, GO_BACK);
+        Self::new(StatusCode::FORBIDDEN, "untrusted_peer", words)
+    }
+
+    /// The answer of the decision endpoint where nobody can say which request is meant.
+    pub(crate) fn unclear_question(what: String) -> Self {
+        let words = Words::new(UNREADABLE, what, GO_BACK);
+        Self::new(StatusCode::BAD_REQUEST, "unclear_question", words)
     }
 
     /// The answer to another method than those that a reserved path serves.

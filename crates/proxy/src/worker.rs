@@ -7,9 +7,9 @@ use foregate_refresh::Refresher;
 use crate::capacity::Capacity;
 use crate::connect::Connector;
 use crate::live::Live;
+use crate::pool::Pool;
 use crate::redeem::HttpEndpoint;
 use crate::stop::Stopping;
-use crate::pool::Pool;
 
 /// One worker. Everything here is its own, or never locked.
 pub struct Worker {
