@@ -113,6 +113,9 @@ fn refresher(control: &Runtime, snapshot: &Snapshot) -> Refresher<HttpEndpoint> 
 /// One line for each redemption: what came out of it, and on whose side it failed.
 fn report(event: Event) {
     let (backend, outcome) = (&event.backend, event.outcome.word());
+    if event.weak_token {
+        tracing::warn!(%backend, "refresh tokens have fewer than 128 bits: they can be guessed");
+    }
     let millis = event.took.as_millis() as u64;
     let fault = match &event.outcome {
         Outcome::Unavailable(fault) => Some(fault.to_string()),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use foregate_config::{App, Protocol, Snapshot, Upstream};
+use foregate_config::{Protocol, Snapshot, Upstream};
 use foregate_policy::Head;
+use foregate_refresh::TokenEndpoint;
 use foregate_session::{CookieView, UnixSeconds};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
@@ -15,7 +16,8 @@ use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
 
-use crate::admission::Grant;
+use crate::admission::{Gate, Grant};
+use crate::app_word::{Errand, Word};
 use crate::body::{Download, Progress, Upload};
 use crate::cache;
 use crate::headers;
@@ -24,6 +26,7 @@ use crate::pool::{Fared, Lease, Need, Sender};
 use crate::request;
 use crate::respond::{Asker, Failure};
 use crate::server::Visitor;
+use crate::upstream_401::{self, After401};
 use crate::websocket::{Handshake, Verdict};
 
 /// What one request is forwarded with.
@@ -60,6 +63,16 @@ impl Target {
 /// An app's answer to a visitor, as it streams; the other side is for answers that have no body.
 pub(crate) type Forwarded = Response<Either<Full<Bytes>, Download>>;
 
+/// What one request travels with, besides itself.
+#[derive(Clone, Copy)]
+struct Travel<'t> {
+    grant: &'t Grant,
+    target: &'t Target,
+    /// The request as it came, where it may be wanted again.
+    kept: Option<&'t Parts>,
+    ask: Option<&'t Handshake>,
+}
+
 /// The app that answered, and the connection it did so on.
 struct Via {
     upstream: Arc<Upstream>,
@@ -75,38 +88,83 @@ enum NoAnswer {
 }
 
 impl Forwarder<'_> {
-    /// Sends the request and brings back the app's answer, with the cookies that we owe.
+    /// Sends the request and brings back the app's answer, with the cookies that we owe. An app
+    /// that rejects the token is asked once more, with another one.
     pub(crate) async fn forward(
         &self,
-        grant: Grant,
+        gate: &Gate<'_, impl TokenEndpoint>,
+        mut grant: Grant,
         target: &Target,
-        mut parts: Parts,
+        parts: Parts,
         body: Incoming,
         handshake: Option<Handshake>,
     ) -> Result<Forwarded, Failure> {
-        let app = grant.pass.app();
-        rewrite(&mut parts.headers, self.snapshot, &grant, &target.authority, self.peer);
+        let is_plain = body.is_end_stream() && handshake.is_none();
+        let kept = upstream_401::kept(self.snapshot, &grant, &parts, is_plain);
+        let errand = Errand::of(parts.method.as_str(), target.path_and_query.path());
+        let http2 = parts.version == Version::HTTP_2;
+        let takes_trailers = http2 || headers::takes_trailers(&parts.headers);
         let upload = match handshake {
-            None => Upload::new(body, self.snapshot, app),
+            None => Upload::new(body, self.snapshot, grant.pass.app()),
             Some(_) => Upload::empty(),
         };
+        let request = self.outgoing(&grant, target, parts, upload);
+        let travel = Travel { grant: &grant, target, kept: kept.as_ref(), ask: handshake.as_ref() };
+        let (mut answer, mut via) = self.send(request, travel).await?;
+        let mut word = gate.heed(errand, grant.session.as_ref(), answer.headers(), self.now);
+
+        if let Some(asked) = kept
+            && answer.status() == StatusCode::UNAUTHORIZED
+            && word == Word::Silent
+        {
+            match gate.after_401(grant, &asked, self.now).await {
+                After401::Passes(settled) => grant = settled,
+                After401::Again(renewed) => {
+                    grant = renewed;
+                    drop(self.download(answer.into_body(), via));
+                    let request = self.outgoing(&grant, target, asked, Upload::empty());
+                    let travel = Travel { grant: &grant, target, kept: None, ask: None };
+                    (answer, via) = self.send(request, travel).await?;
+                    word = gate.heed(errand, grant.session.as_ref(), answer.headers(), self.now);
+                }
+            }
+        }
+        let owed = if word == Word::Silent { &grant.set_cookies[..] } else { &[] };
+        let mut answer = self.receive(answer, via, &grant, owed, handshake)?;
+        if !takes_trailers {
+            answer.headers_mut().remove(header::TRAILER);
+        } else if !http2
+            && answer.headers().contains_key(header::TRAILER)
+            && !answer.body().is_end_stream()
+        {
+            // In HTTP/2 they may stand behind a body of known length, in HTTP/1.1 behind chunks.
+            frame_in_chunks(answer.headers_mut());
+        }
+        Ok(answer)
+    }
+
+    /// The request as the app gets it; its address is written when the connection is known.
+    fn outgoing(
+        &self,
+        grant: &Grant,
+        target: &Target,
+        mut parts: Parts,
+        upload: Upload,
+    ) -> Request<Upload> {
+        rewrite(&mut parts.headers, self.snapshot, grant, &target.authority, self.peer);
         let mut request = Request::new(upload);
         *request.method_mut() = parts.method;
         *request.headers_mut() = parts.headers;
-
-        let app = &self.snapshot.apps[app];
-        let (answer, via) = self.send(app, request, target, handshake.as_ref()).await?;
-        self.receive(answer, via, &grant, handshake)
+        request
     }
 
     /// Sends to the upstream whose turn it is; to the next one only if nothing left us.
     async fn send(
         &self,
-        app: &App,
         mut request: Request<Upload>,
-        target: &Target,
-        handshake: Option<&Handshake>,
+        travel: Travel<'_>,
     ) -> Result<(Response<Incoming>, Via), Failure> {
+        let app = &self.snapshot.apps[travel.grant.pass.app()];
         let pool = &self.visitor.worker.pool;
         // The only one there is gets every request, however it fares.
         let report = |upstream, fared| match app.upstreams.len() {
@@ -115,7 +173,7 @@ impl Forwarder<'_> {
         };
         let mut last = None;
         for upstream in pool.in_turn(&app.upstreams).iter() {
-            match self.send_to(upstream, request, target, handshake).await {
+            match self.send_to(upstream, request, travel).await {
                 Ok(answered) => {
                     report(upstream, Fared::Well);
                     return Ok(answered);
@@ -144,14 +202,13 @@ impl Forwarder<'_> {
         &self,
         upstream: &Arc<Upstream>,
         mut request: Request<Upload>,
-        target: &Target,
-        handshake: Option<&Handshake>,
+        travel: Travel<'_>,
     ) -> Result<(Response<Incoming>, Via), NoAnswer> {
         let worker = &self.visitor.worker;
         let upload = request.body().progress();
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-        let repeatable = reads && request.body().is_end_stream() && handshake.is_none();
-        let need = Need { repeatable, websocket: handshake.is_some() };
+        let repeatable = reads && request.body().is_end_stream() && travel.ask.is_none();
+        let need = Need { repeatable, websocket: travel.ask.is_some() };
         let mut reuse = true;
         loop {
             let standing = if reuse { worker.pool.take(upstream, need) } else { None };
@@ -163,8 +220,8 @@ impl Forwarder<'_> {
                     Err(failure) => return Err(NoAnswer::Unsent(Box::new(request), failure)),
                 },
             };
-            address(&mut request, target, upstream, sender.is_http2(), handshake);
-            let spare = (reused && repeatable).then(|| copy(&request));
+            address(&mut request, travel, upstream, sender.is_http2());
+            let spare = (reused && repeatable && travel.kept.is_none()).then(|| copy(&request));
             let sent = self.in_time(sender.try_send(request), &upload).await;
             let mut error = match sent.map_err(NoAnswer::Failed)? {
                 Ok(answer) => {
@@ -172,7 +229,11 @@ impl Forwarder<'_> {
                 }
                 Err(error) => error,
             };
-            request = match (error.take_message(), spare) {
+            let again = || {
+                let kept = travel.kept.filter(|_| reused && repeatable)?.clone();
+                Some(self.outgoing(travel.grant, travel.target, kept, Upload::empty()))
+            };
+            request = match (error.take_message(), spare.or_else(again)) {
                 (Some(unsent), _) if reused => unsent,
                 (Some(unsent), _) => {
                     let failure = Failure::Broken(error.into_error());
@@ -230,11 +291,12 @@ impl Forwarder<'_> {
         answer: Response<Incoming>,
         via: Via,
         grant: &Grant,
+        owed: &[String],
         handshake: Option<Handshake>,
     ) -> Result<Forwarded, Failure> {
         if let Some(handshake) = handshake {
             match handshake.read(&answer, via.sender.is_http2()) {
-                Verdict::Switched => return Ok(self.switch(answer, grant, handshake)),
+                Verdict::Switched => return Ok(self.switch(answer, grant, owed, handshake)),
                 Verdict::Declined => {}
                 Verdict::Mismatch => return Err(Failure::UnaskedSwitch),
             }
@@ -251,7 +313,11 @@ impl Forwarder<'_> {
             head.headers.remove(header::CONTENT_LENGTH);
         }
         headers::remove_hop_by_hop(&mut head.headers);
-        self.pay(&mut head.headers, head.status, &grant.set_cookies);
+        pay(&mut head.headers, head.status, owed);
+        Ok(Response::from_parts(head, Either::Right(self.download(body, via))))
+    }
+
+    fn download(&self, body: Incoming, via: Via) -> Download {
         let Via { upstream, sender, upload } = via;
         let lease = match sender {
             Sender::Http1(sender) => {
@@ -260,8 +326,7 @@ impl Forwarder<'_> {
             }
             Sender::Http2(_) => None,
         };
-        let download = Download::new(body, lease, self.snapshot.limits.idle_timeout);
-        Ok(Response::from_parts(head, Either::Right(download)))
+        Download::new(body, lease, self.snapshot.limits.idle_timeout)
     }
 
     /// The app took the WebSocket: from here on bytes pass as they are.
@@ -269,6 +334,7 @@ impl Forwarder<'_> {
         &self,
         mut answer: Response<Incoming>,
         grant: &Grant,
+        owed: &[String],
         handshake: Handshake,
     ) -> Forwarded {
         let app = hyper::upgrade::on(&mut answer);
@@ -276,7 +342,7 @@ impl Forwarder<'_> {
         *welcome.headers_mut() = std::mem::take(answer.headers_mut());
         headers::remove_hop_by_hop(welcome.headers_mut());
         *welcome.status_mut() = handshake.welcome(welcome.headers_mut());
-        self.pay(welcome.headers_mut(), StatusCode::SWITCHING_PROTOCOLS, &grant.set_cookies);
+        pay(welcome.headers_mut(), StatusCode::SWITCHING_PROTOCOLS, owed);
         // What was admitted once must not outlive the session that admitted it.
         let session_end = grant.session.as_ref().and_then(|session| session.expires_at());
         let longest: Option<Duration> = session_end.map(|end| end.since(self.now));
@@ -284,26 +350,14 @@ impl Forwarder<'_> {
         handshake.open(app, self.snapshot.limits.idle_timeout, longest, held);
         welcome
     }
+}
 
-    /// Adds the cookies that we owe the visitor, unless the app said something about them, or
-    /// somebody else might keep the answer. A 304 speaks of an answer that somebody keeps.
-    fn pay(&self, headers: &mut HeaderMap, status: StatusCode, owed: &[String]) {
-        if !owed.is_empty()
-            && status != StatusCode::NOT_MODIFIED
-            && !self.speaks_of_session(headers)
-            && !cache::is_shared(headers)
-        {
-            cache::make_private(headers);
-            cache::set_cookies(headers, owed);
-        }
-    }
-
-    /// The app's own word about the session cookie always wins over ours.
-    fn speaks_of_session(&self, headers: &HeaderMap) -> bool {
-        headers
-            .get_all(header::SET_COOKIE)
-            .iter()
-            .any(|line| self.snapshot.keyring.session_set_cookie(line.as_bytes()).is_some())
+/// Adds the cookies that we owe the visitor, unless somebody else might keep the answer. A 304
+/// speaks of an answer that somebody keeps.
+fn pay(headers: &mut HeaderMap, status: StatusCode, owed: &[String]) {
+    if !owed.is_empty() && status != StatusCode::NOT_MODIFIED && !cache::is_shared(headers) {
+        cache::make_private(headers);
+        cache::set_cookies(headers, owed);
     }
 }
 
@@ -355,14 +409,14 @@ fn frame_anew(headers: &mut HeaderMap) {
     }
 }
 
+fn frame_in_chunks(headers: &mut HeaderMap) {
+    headers.remove(header::CONTENT_LENGTH);
+    headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+}
+
 /// Writes the request's address in the way of the connection that it will take.
-fn address(
-    request: &mut Request<Upload>,
-    target: &Target,
-    upstream: &Upstream,
-    http2: bool,
-    handshake: Option<&Handshake>,
-) {
+fn address(request: &mut Request<Upload>, travel: Travel<'_>, upstream: &Upstream, http2: bool) {
+    let Travel { target, ask: handshake, .. } = travel;
     let path = target.path_and_query.clone();
     if http2 {
         let scheme = if upstream.protocol == Protocol::Https { "https" } else { "http" };
@@ -371,6 +425,7 @@ fn address(
         *request.uri_mut() = uri.path_and_query(path).build().unwrap_or_default();
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().remove(header::HOST);
+        request.headers_mut().remove(header::TRANSFER_ENCODING);
         if let Some(handshake) = handshake {
             handshake.ask_http2(request);
         }
@@ -378,6 +433,13 @@ fn address(
     }
     *request.uri_mut() = path.into();
     *request.version_mut() = Version::HTTP_11;
+    // hyper takes the body of a GET for none unless it is told, and trailers need chunks.
+    let body = request.body();
+    if !body.is_end_stream()
+        && (body.size_hint().exact().is_none() || request.headers().contains_key(header::TRAILER))
+    {
+        frame_in_chunks(request.headers_mut());
+    }
     if !request.headers().contains_key(header::HOST)
         && let Ok(host) = HeaderValue::from_str(&target.authority)
     {

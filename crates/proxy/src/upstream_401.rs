@@ -149,13 +149,14 @@ mod tests {
 
     #[tokio::test]
     async fn only_a_reading_request_of_a_session_that_can_be_renewed_is_kept() {
-        let check = async |yard: &Yard, method: &str, sent: Session, is_plain: bool, wanted: bool| {
-            let mut parts = yard.get("/", &sent);
-            parts.method = method.parse().unwrap();
-            let grant = yard.admit(&parts).await;
-            let kept = kept(&yard.snapshot, &grant, &parts, is_plain);
-            assert_eq!(kept.is_some(), wanted, "{method} {is_plain}");
-        };
+        let check =
+            async |yard: &Yard, method: &str, sent: Session, is_plain: bool, wanted: bool| {
+                let mut parts = yard.get("/", &sent);
+                parts.method = method.parse().unwrap();
+                let grant = yard.admit(&parts).await;
+                let kept = kept(&yard.snapshot, &grant, &parts, is_plain);
+                assert_eq!(kept.is_some(), wanted, "{method} {is_plain}");
+            };
         let yard = Yard::new("");
         for method in ["GET", "HEAD", "OPTIONS"] {
             check(&yard, method, yard.session("a0", "r0"), true, true).await;

@@ -36,7 +36,8 @@ impl Ledger {
     }
 
     /// Writes the pair that `spent` was redeemed for, to be kept until `until`, and says what
-    /// stands in the ledger now: the pair, unless somebody has signed out.
+    /// stands in the ledger now: the pair, unless somebody has signed out, or an app has found a
+    /// newer one meanwhile.
     pub(crate) fn settle(
         &self,
         spent: Lineage,
@@ -46,6 +47,21 @@ impl Ledger {
     ) -> Known {
         match self {
             Self::Memory(memory) => memory.settle(spent, pair, now, until),
+        }
+    }
+
+    /// Writes the pair that an app has got for `spent` by itself, unless somebody has signed out or
+    /// the ledger knows a newer one; in any case the pair's refresh token belongs to the session
+    /// from then on. Says whether the holders of `spent` now find the pair, or what came after it.
+    pub(crate) fn adopt(
+        &self,
+        spent: Lineage,
+        pair: Pair,
+        now: UnixSeconds,
+        until: UnixSeconds,
+    ) -> bool {
+        match self {
+            Self::Memory(memory) => memory.adopt(spent, pair, now, until),
         }
     }
 
@@ -79,12 +95,23 @@ pub(crate) struct Pair {
     /// The name of `tokens.refresh_token`, which the next redemption spends.
     pub(crate) refresh_token: Lineage,
     pub(crate) obtained_at: UnixSeconds,
+    /// The backend was asked for another access token and gave the same one.
+    pub(crate) is_the_same_again: bool,
 }
 
 impl Pair {
     pub(crate) fn new(tokens: Tokens, obtained_at: UnixSeconds) -> Self {
         let refresh_token = Lineage::of(tokens.refresh_token.expose());
-        Self { tokens: Arc::new(tokens), refresh_token, obtained_at }
+        Self { tokens: Arc::new(tokens), refresh_token, obtained_at, is_the_same_again: false }
+    }
+
+    /// Of two pairs that were bought with one token: whether this one's access token ends later.
+    /// A backend gives one life to all of them, so the later end is that of the newer pair.
+    pub(crate) fn outlasts(&self, other: &Self) -> bool {
+        match (self.tokens.access_expires_at, other.tokens.access_expires_at) {
+            (Some(own), Some(other)) => own > other,
+            _ => false,
+        }
     }
 
     /// Whether less than half of the access token's life has passed. Then it is too early for the
@@ -191,6 +218,106 @@ mod tests {
         check(|ledger| {
             ledger.end(Lineage::of("unknown"), NOW, NOW.saturating_add(DAY));
             assert_all(ledger, &["unknown"], Some("signed out"));
+        });
+    }
+
+    /// A pair whose access token ends `life` seconds from now.
+    fn lasting(refresh_token: &str, access_token: &str, life: i64) -> Pair {
+        let mut pair = pair(refresh_token, access_token);
+        Arc::make_mut(&mut pair.tokens).access_expires_at = Some(UnixSeconds(NOW.0 + life));
+        pair
+    }
+
+    fn adopt(ledger: &Ledger, spent: &str, pair: Pair) -> bool {
+        ledger.adopt(Lineage::of(spent), pair, NOW, NOW.saturating_add(DAY))
+    }
+
+    #[test]
+    fn an_app_s_pair_is_found_by_every_holder_of_an_older_one() {
+        check(|ledger| {
+            assert!(adopt(ledger, "r1", pair("r2", "a2")));
+            assert_all(ledger, &["r1", "r2"], Some("a2"));
+            settle(ledger, "r2", "r3", "a3");
+            assert!(adopt(ledger, "r3", pair("r4", "a4")));
+            assert_all(ledger, &["r1", "r2", "r3", "r4"], Some("a4"));
+        });
+    }
+
+    #[test]
+    fn an_app_s_late_pair_replaces_no_newer_one() {
+        check(|ledger| {
+            adopt(ledger, "r1", pair("r2", "a2"));
+            assert!(!adopt(ledger, "r1", pair("r2", "a2")), "nothing new");
+            settle(ledger, "r2", "r3", "a3");
+            for spent in ["r1", "r2", "r3"] {
+                assert!(!adopt(ledger, spent, lasting("r2", "a2", 1_000_000)), "{spent}");
+                assert_all(ledger, &["r1", "r2", "r3"], Some("a3"));
+            }
+        });
+    }
+
+    #[test]
+    fn of_two_pairs_for_one_token_the_one_that_lasts_longer_is_kept_and_both_find_it() {
+        let pairs = || (lasting("ours", "a", 60), lasting("theirs", "b", 61));
+        let until = NOW.saturating_add(DAY);
+        let names = ["r1", "ours", "theirs"];
+        check(|ledger| {
+            let (shorter, longer) = pairs();
+            ledger.settle(Lineage::of("r1"), shorter, NOW, until);
+            assert!(adopt(ledger, "r1", longer));
+            assert_all(ledger, &names, Some("b"));
+        });
+        check(|ledger| {
+            let (longer, shorter) = (pairs().1, pairs().0);
+            adopt(ledger, "r1", longer);
+            let known = ledger.settle(Lineage::of("r1"), shorter, NOW, until);
+            assert!(matches!(known, Known::Pair(pair) if pair.tokens.access_token.expose() == "b"));
+            assert_all(ledger, &names, Some("b"));
+        });
+        // Where nothing tells, the pair counts that the backend gave to ourselves.
+        check(|ledger| {
+            settle(ledger, "r1", "ours", "a");
+            assert!(!adopt(ledger, "r1", pair("theirs", "b")));
+            assert_all(ledger, &names, Some("a"));
+        });
+        check(|ledger| {
+            adopt(ledger, "r1", pair("theirs", "b"));
+            settle(ledger, "r1", "ours", "a");
+            assert_all(ledger, &names, Some("a"));
+        });
+    }
+
+    #[test]
+    fn a_newer_access_token_for_a_refresh_token_that_stays_is_adopted() {
+        check(|ledger| {
+            assert!(adopt(ledger, "r1", lasting("r1", "a2", 60)));
+            assert!(!adopt(ledger, "r1", lasting("r1", "a1", 30)));
+            assert_all(ledger, &["r1"], Some("a2"));
+            assert!(adopt(ledger, "r1", lasting("r1", "a3", 90)));
+            assert_all(ledger, &["r1"], Some("a3"));
+        });
+    }
+
+    #[test]
+    fn a_token_that_nobody_knows_joins_the_session_of_its_known_successor() {
+        check(|ledger| {
+            settle(ledger, "r2", "r3", "a3");
+            assert!(adopt(ledger, "r1", pair("r2", "a2")));
+            assert_all(ledger, &["r1", "r2", "r3"], Some("a3"));
+        });
+    }
+
+    #[test]
+    fn an_adoption_joins_no_two_sessions_and_undoes_no_sign_out() {
+        check(|ledger| {
+            settle(ledger, "r1", "r2", "ann's");
+            settle(ledger, "s1", "s2", "bob's");
+            assert!(!adopt(ledger, "r2", pair("s2", "bob's")));
+            assert_all(ledger, &["r1", "r2"], Some("ann's"));
+            assert_all(ledger, &["s1", "s2"], Some("bob's"));
+            ledger.end(Lineage::of("r1"), NOW, NOW.saturating_add(DAY));
+            assert!(!adopt(ledger, "r2", lasting("r3", "a3", 60)));
+            assert_all(ledger, &["r1", "r2", "r3"], Some("signed out"));
         });
     }
 

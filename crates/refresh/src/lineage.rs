@@ -19,6 +19,14 @@ impl Lineage {
     }
 }
 
+/// Whether a token is long enough to hold 128 random bits, as far as its letters tell: 32 hex
+/// digits, or 22 of base64url.
+pub(crate) fn could_be_strong(token: &str) -> bool {
+    let digits = token.bytes().filter(|letter| *letter != b'-');
+    let is_hex = digits.clone().all(|letter| letter.is_ascii_hexdigit());
+    if is_hex { digits.count() >= 32 } else { token.len() >= 22 }
+}
+
 /// A prefix only: enough to follow a token through a log, too little to look it up with.
 impl fmt::Debug for Lineage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,5 +57,19 @@ mod tests {
         assert_ne!(Lineage::of("one"), Lineage::of("two"));
         // HKDF by Python's `hmac`, as RFC 5869 spells it, so that a ledger of today opens after an update.
         assert_eq!(format!("{:?}", Lineage::of("one")), "b274fd89…");
+    }
+
+    #[test]
+    fn a_token_needs_room_for_128_bits() {
+        for strong in [
+            "0123456789abcdef0123456789ABCDEF",
+            "67e55044-10b1-426f-9247-bb680e5fe0c8",
+            "Zg-_ab0123456789abcdef",
+        ] {
+            assert!(could_be_strong(strong), "{strong}");
+        }
+        for weak in ["", "ann-r0", "0123456789abcdef0123456789abcde", "Zg-_ab0123456789abcde"] {
+            assert!(!could_be_strong(weak), "{weak}");
+        }
     }
 }

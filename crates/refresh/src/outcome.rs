@@ -109,6 +109,9 @@ pub struct Event {
     /// From the first request that asked to the end, the queue for `max_in_flight` included.
     pub took: Duration,
     pub outcome: Outcome,
+    /// The refresh token has no room for 128 random bits, the first such one of this process.
+    /// Who reads a ledger could find it by trying, and so can everybody else.
+    pub weak_token: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -116,7 +119,7 @@ pub enum Outcome {
     Renewed,
     /// Somebody signed out meanwhile: what the backend answered is dropped.
     SignedOut,
-    /// Refused, but somebody else had redeemed the token and told the ledger.
+    /// Refused, or not even sent: somebody else had redeemed the token and told the ledger.
     Overtaken,
     /// `answer_lost`: an earlier answer to the same token never came whole, so the token may have
     /// been spent by ourselves. No client can repair that.

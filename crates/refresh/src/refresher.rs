@@ -14,6 +14,7 @@
 //! looks like theft to a backend that is only slow.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::endpoint::TokenEndpoint;
 use crate::ledger::{Known, Ledger, Pair};
-use crate::lineage::Lineage;
+use crate::lineage::{Lineage, could_be_strong};
 use crate::outcome::{Event, Fault, Outcome, RefreshError};
 use crate::table::{Entry, FIRST_DELAY, Table};
 use crate::tokens::{Held, SubjectChanged, Tokens};
@@ -63,13 +64,27 @@ struct Shared<E> {
     began: Instant,
     /// How many flights there are.
     running: watch::Sender<usize>,
+    /// [`Event::weak_token`] is said once.
+    told_of_weakness: AtomicBool,
 }
 
 type Answer = Result<Arc<Tokens>, RefreshError>;
 /// Where a waiter sits until there is an answer.
 type Seat = watch::Receiver<Option<Answer>>;
 
-/// How a request for fresh tokens begins.
+/// A request for other tokens than a session has.
+struct Ask<'a> {
+    backend: &'a Arc<Backend>,
+    session: &'a Session,
+    /// That of `session`.
+    refresh_token: &'a str,
+    /// An app has rejected the access token, so that any other one is better, even one that ends
+    /// earlier.
+    was_rejected: bool,
+    now: UnixSeconds,
+}
+
+/// How such a request begins.
 enum Begun {
     Known(Answer),
     Wait(Seat),
@@ -94,6 +109,7 @@ impl<E: TokenEndpoint> Refresher<E> {
             report: Box::new(report),
             began: Instant::now(),
             running: watch::Sender::new(0),
+            told_of_weakness: AtomicBool::new(false),
         }))
     }
 
@@ -129,7 +145,8 @@ impl<E: TokenEndpoint> Refresher<E> {
         {
             return None;
         }
-        match self.begin(backend, session, refresh_token, now) {
+        let ask = Ask { backend, session, refresh_token, was_rejected: false, now };
+        match self.begin(self.0.table(), &ask) {
             Begun::Known(Err(error)) if error.retry_after().is_none() => Some(error),
             Begun::Known(_) | Begun::Wait(_) => None,
         }
@@ -147,19 +164,9 @@ impl<E: TokenEndpoint> Refresher<E> {
         let Some(refresh_token) = session.refresh_token() else {
             return Err(RefreshError::Refused);
         };
-        let stopped =
-            || RefreshError::Unavailable { retry_after: FIRST_DELAY, fault: Fault::Stopped };
-        let answer = match self.begin(backend, session, refresh_token, now) {
-            Begun::Known(answer) => answer,
-            Begun::Wait(mut seat) => match seat.wait_for(Option::is_some).await {
-                Ok(answer) => answer.clone().unwrap_or_else(|| Err(stopped())),
-                Err(_) => Err(stopped()),
-            },
-        };
-        match answer {
-            Ok(tokens) if !is_for(session, &tokens) => Err(RefreshError::SubjectChanged),
-            answer => answer,
-        }
+        let ask = Ask { backend, session, refresh_token, was_rejected: false, now };
+        let begun = self.begin(self.0.table(), &ask);
+        answer(session, begun).await
     }
 
     /// Sign-out: no copy of this session, older or newer, is refreshed any more. A copy whose
@@ -182,21 +189,19 @@ impl<E: TokenEndpoint> Refresher<E> {
         self.0.ledger.forgotten()
     }
 
-    fn begin(
-        &self,
-        backend: &Arc<Backend>,
-        session: &Session,
-        refresh_token: &str,
-        now: UnixSeconds,
-    ) -> Begun {
+    /// The ledger is asked under the table's lock: a flight is in the table until its result is in
+    /// the ledger, so whoever finds neither a result nor a flight is the first.
+    fn begin(&self, mut table: MutexGuard<'_, Table<Seat>>, ask: &Ask<'_>) -> Begun {
+        let Ask { session, refresh_token, now, .. } = *ask;
         let token = Lineage::of(refresh_token);
         let (answers, seat) = watch::channel(None);
-        // The ledger is asked under the table's lock: a flight is in the table until its result is
-        // in the ledger, so whoever finds neither a result nor a flight is the first.
-        let mut table = self.0.table();
+        let is_better = |pair: &Pair| match ask.was_rejected {
+            true => !is_its_own(pair, session),
+            false => is_newer(pair, session),
+        };
         let (token, held) = match self.0.ledger.find(&token, now) {
             Some(Known::SignedOut) => return Begun::Known(Err(RefreshError::SignedOut)),
-            Some(Known::Pair(pair)) if is_newer(&pair, session) && pair.tokens.good_at(now) => {
+            Some(Known::Pair(pair)) if is_better(&pair) && pair.tokens.good_at(now) => {
                 return Begun::Known(Ok(Arc::clone(&pair.tokens)));
             }
             Some(Known::Pair(pair)) if is_newer(&pair, session) || is_its_own(&pair, session) => {
@@ -216,7 +221,7 @@ impl<E: TokenEndpoint> Refresher<E> {
         // A runtime that has ended drops the task at once, and that takes the lock.
         drop(table);
         let clock = Clock::starting(now);
-        self.0.runtime.spawn(flight.run(Arc::clone(backend), held, clock));
+        self.0.runtime.spawn(flight.run(Arc::clone(ask.backend), held, clock));
         Begun::Wait(seat)
     }
 }
@@ -225,6 +230,15 @@ impl<E> Shared<E> {
     /// No code panics under this lock.
     fn table(&self) -> MutexGuard<'_, Table<Seat>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long the ledger keeps a pair. Not before the access token ends: until then an old cookie
+    /// is worth an answer.
+    fn keep_until(&self, tokens: &Tokens, now: UnixSeconds) -> UnixSeconds {
+        match tokens.refresh_expires_at {
+            Some(end) => tokens.access_expires_at.map_or(end, |access_end| end.max(access_end)),
+            None => now.saturating_add(self.settings.remember),
+        }
     }
 
     /// The table's time.
@@ -259,14 +273,19 @@ impl<E: TokenEndpoint> Flight<E> {
         // or, if the process dies, lost as a whole.
         let (answer, outcome) = self.settle(verdict, &held, clock.now());
         self.answers.send_replace(Some(answer));
-        let event = Event { backend: Arc::clone(&backend.name), took: clock.elapsed(), outcome };
-        (self.shared.report)(event);
+        let weak_token = !could_be_strong(held.refresh_token.expose())
+            && !self.shared.told_of_weakness.swap(true, Ordering::Relaxed);
+        let (backend, took) = (Arc::clone(&backend.name), clock.elapsed());
+        (self.shared.report)(Event { backend, took, outcome, weak_token });
     }
 
     async fn redeem(&self, backend: &Backend, held: &Held, clock: Clock) -> Verdict {
         let Ok(_turn) = timeout(backend.timeout, backend.turn()).await else {
             return Fault::Busy.into();
         };
+        if self.is_overtaken(clock.now()) {
+            return Verdict::Refused;
+        }
         let sent = Instant::now();
         let mut redeeming = pin!(async {
             let verdict = backend.redeem(&self.shared.endpoint, held, clock).await;
@@ -277,6 +296,9 @@ impl<E: TokenEndpoint> Flight<E> {
                     if sent.elapsed() < backend.timeout / 2 =>
                 {
                     self.failed(self.token, fault, None);
+                    if self.is_overtaken(clock.now()) {
+                        return Verdict::Refused;
+                    }
                     backend.redeem(&self.shared.endpoint, held, clock).await
                 }
                 verdict => verdict,
@@ -291,6 +313,16 @@ impl<E: TokenEndpoint> Flight<E> {
         self.answers.send_replace(Some(Err(overdue)));
         let patience = backend.timeout.saturating_mul(PATIENCE);
         timeout(patience, redeeming).await.unwrap_or_else(|_| fault.into())
+    }
+
+    /// Whether an app has found the successor, or somebody has signed out, while there was time:
+    /// the backend would take a token that is spent for a thief's.
+    fn is_overtaken(&self, now: UnixSeconds) -> bool {
+        match self.shared.ledger.find(&self.token, now) {
+            Some(Known::Pair(pair)) => pair.refresh_token != self.token,
+            Some(Known::SignedOut) => true,
+            None => false,
+        }
     }
 
     /// Writes down what the backend said: first the ledger, then the table.
@@ -313,12 +345,10 @@ impl<E: TokenEndpoint> Flight<E> {
                 return (Err(RefreshError::SubjectChanged), Outcome::SubjectChanged);
             }
         };
-        // Not before the access token ends: until then an old cookie is worth an answer.
-        let until = match tokens.refresh_expires_at {
-            Some(end) => tokens.access_expires_at.map_or(end, |access_end| end.max(access_end)),
-            None => now.saturating_add(self.shared.settings.remember),
-        };
-        let known = self.shared.ledger.settle(self.token, Pair::new(tokens, now), now, until);
+        let until = self.shared.keep_until(&tokens, now);
+        let mut pair = Pair::new(tokens, now);
+        pair.is_the_same_again = held.access_token.as_ref() == Some(&pair.tokens.access_token);
+        let known = self.shared.ledger.settle(self.token, pair, now, until);
         let Known::Pair(pair) = known else {
             self.shared.table().renewed(self.token);
             return (Err(RefreshError::SignedOut), Outcome::SignedOut);
@@ -360,6 +390,22 @@ impl<E: TokenEndpoint> Flight<E> {
     fn failed(&self, next: Lineage, fault: Fault, retry_after: Option<Duration>) -> RefreshError {
         let at = self.shared.at();
         self.shared.table().failed(self.token, next, at, fault, retry_after)
+    }
+}
+
+/// What comes of a request for tokens. The tokens are the session's, as far as two JWTs tell.
+async fn answer(session: &Session, begun: Begun) -> Answer {
+    let stopped = || RefreshError::Unavailable { retry_after: FIRST_DELAY, fault: Fault::Stopped };
+    let answer = match begun {
+        Begun::Known(answer) => answer,
+        Begun::Wait(mut seat) => match seat.wait_for(Option::is_some).await {
+            Ok(answer) => answer.clone().unwrap_or_else(|| Err(stopped())),
+            Err(_) => Err(stopped()),
+        },
+    };
+    match answer {
+        Ok(tokens) if !is_for(session, &tokens) => Err(RefreshError::SubjectChanged),
+        answer => answer,
     }
 }
 
@@ -421,6 +467,9 @@ fn held_by_session(session: &Session, refresh_token: &str) -> Held {
 
 /// How many more time-outs an answer is listened for when nobody waits for it any more.
 const PATIENCE: u32 = 2;
+
+mod adoption;
+mod rejection;
 
 #[cfg(test)]
 mod fake;

@@ -1,6 +1,6 @@
 //! A pair of tokens, and what a redemption makes of it.
 
-use foregate_session::{Jwt, NewTokens, Secret, UnixSeconds};
+use foregate_session::{ClaimPath, Jwt, NewTokens, Secret, Session, UnixSeconds};
 
 use crate::answer::Redeemed;
 
@@ -18,6 +18,21 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// The pair in a session, if it has both.
+    pub(crate) fn of(session: &Session) -> Option<Self> {
+        let id_token = ["id_token", "idToken"].into_iter().find_map(|name| {
+            let path = ClaimPath::in_session(name).ok()?;
+            Some(Secret::new(session.claim(&path)?.as_str()?))
+        });
+        Some(Self {
+            access_token: Secret::new(session.access_token()?),
+            access_expires_at: session.access_expires_at(),
+            refresh_token: Secret::new(session.refresh_token()?),
+            refresh_expires_at: session.refresh_expires_at(),
+            id_token,
+        })
+    }
+
     /// What goes into the session's claims.
     pub fn as_new_tokens(&self) -> NewTokens<'_> {
         NewTokens {

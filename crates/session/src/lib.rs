@@ -33,6 +33,7 @@ mod keys;
 mod names;
 
 mod app_view;
+mod app_word;
 mod keyring;
 mod sealed;
 mod set_cookie;
@@ -43,6 +44,7 @@ mod fixtures;
 mod vectors;
 
 pub use app_view::{CookieView, ShownSession};
+pub use app_word::AppWord;
 pub use claim_path::{ClaimPath, ClaimPathError};
 pub use claims::Claim;
 pub use cookie::Cookies;

@@ -98,6 +98,27 @@ impl Session {
         Some(UnixSeconds(exp.floor() as i64))
     }
 
+    /// The cookie's own `iat`: when it was sealed.
+    #[must_use]
+    pub fn sealed_at(&self) -> Option<UnixSeconds> {
+        jwt::time(&self.claims, "iat")
+    }
+
+    /// Whether both sessions stand for the same person. The first of these that both name decides:
+    /// the `sub` of their access tokens, their own `sub`, their `email`. `false` where nothing can
+    /// be compared.
+    #[must_use]
+    pub fn is_same_person(&self, other: &Self) -> bool {
+        let agree = |one: Option<Cow<'_, str>>, two: Option<Cow<'_, str>>| Some(one? == two?);
+        let named = |text: &Cow<'_, str>| !text.is_empty();
+        let email =
+            |session: &Self| Some(session.claims.claim("email")?.as_str()?.into_owned().into());
+        agree(self.access_subject().map(Cow::Owned), other.access_subject().map(Cow::Owned))
+            .or_else(|| agree(self.subject().filter(named), other.subject().filter(named)))
+            .or_else(|| agree(email(self).filter(named), email(other).filter(named)))
+            .unwrap_or(false)
+    }
+
     /// The access token, visible ASCII and not empty.
     #[must_use]
     pub fn access_token(&self) -> Option<&str> {
@@ -354,6 +375,32 @@ mod tests {
         check("", Err(InvalidReason::NotAnObject.into()));
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(70), "]".repeat(70));
         check(&deep, Err(InvalidReason::TooDeep.into()));
+    }
+
+    #[test]
+    fn persons_are_told_apart_by_the_best_name_that_both_sessions_have() {
+        let check = |one: &str, two: &str, same| {
+            let [one, two] = [one, two].map(|claims| session(&claims.replace("JWT", JWT)));
+            assert_eq!(
+                one.is_same_person(&two),
+                same,
+                "{} {}",
+                one.claims_json(),
+                two.claims_json()
+            );
+            assert_eq!(two.is_same_person(&one), same);
+        };
+        // `{"sub":"ann"}`
+        let ann = r#"{"sub":"1","accessToken":"e30.eyJzdWIiOiJhbm4ifQ.x"}"#;
+        check(r#"{"sub":"1","accessToken":"JWT"}"#, r#"{"sub":"2","accessToken":"JWT"}"#, true);
+        check(r#"{"sub":"1","accessToken":"JWT"}"#, ann, false);
+        check(ann, r#"{"sub":"1","accessToken":"opaque"}"#, true);
+        check(r#"{"sub":"1","email":"a"}"#, r#"{"sub":"2","email":"a"}"#, false);
+        check(r#"{"sub":"1","email":"a"}"#, r#"{"email":"a"}"#, true);
+        check(r#"{"email":"a"}"#, r#"{"email":"b"}"#, false);
+        check(r#"{"sub":"","email":"a"}"#, r#"{"sub":"","email":"b"}"#, false);
+        check(r#"{"sub":"1"}"#, r#"{"email":"a"}"#, false);
+        check(r#"{"user":{"id":1}}"#, r#"{"user":{"id":1}}"#, false);
     }
 
     #[test]

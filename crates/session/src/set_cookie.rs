@@ -169,6 +169,9 @@ pub struct AppSetCookie<'a> {
     pub value: &'a str,
     /// Whether the line makes the browser forget the cookie: it has no value, or no life.
     pub clears: bool,
+    /// Without the dot in front; `None`: for the host alone.
+    domain: Option<&'a str>,
+    path: Option<&'a str>,
 }
 
 impl<'a> AppSetCookie<'a> {
@@ -178,17 +181,40 @@ impl<'a> AppSetCookie<'a> {
         let mut parts = line.split(|byte| *byte == b';');
         let (name, value) = str::from_utf8(parts.next()?).ok()?.split_once('=')?;
         let (name, value) = (name.trim(), value.trim());
-        let over = parts.any(|attribute| {
+        let (mut domain, mut path, mut age_over, mut date_over) = (None, None, None, false);
+        for attribute in parts {
             let attribute = str::from_utf8(attribute).ok().and_then(|text| text.split_once('='));
-            attribute.is_some_and(|(key, age)| {
-                key.trim().eq_ignore_ascii_case("Max-Age")
-                    && age.trim().parse().is_ok_and(|age: i64| age <= 0)
-            })
-        });
-        let clears = value.is_empty() || over;
-        (!name.is_empty()).then_some(Self { name, value, clears })
+            let Some((key, told)) = attribute.map(|(key, told)| (key.trim(), told.trim())) else {
+                continue;
+            };
+            // Of two equal attributes the last counts, and an age before a date (§5.3).
+            if key.eq_ignore_ascii_case("Max-Age") {
+                age_over = told.parse().ok().map(|age: i64| age <= 0).or(age_over);
+            } else if key.eq_ignore_ascii_case("Expires") {
+                date_over = told.contains(LONG_AGO);
+            } else if key.eq_ignore_ascii_case("Domain") {
+                domain =
+                    Some(told.strip_prefix('.').unwrap_or(told)).filter(|told| !told.is_empty());
+            } else if key.eq_ignore_ascii_case("Path") {
+                path = Some(told).filter(|told| told.starts_with('/'));
+            }
+        }
+        let clears = value.is_empty() || age_over.unwrap_or(date_over);
+        (!name.is_empty()).then_some(Self { name, value, clears, domain, path })
+    }
+
+    /// Whether a browser has one place for both cookies: the later line overwrites the earlier.
+    pub(crate) fn is_same_cookie(&self, other: &Self) -> bool {
+        let domains = match (self.domain, other.domain) {
+            (Some(one), Some(two)) => one.eq_ignore_ascii_case(two),
+            (one, two) => one == two,
+        };
+        domains && (self.name, self.path) == (other.name, other.path)
     }
 }
+
+/// The year in which whoever clears a cookie by its date lets it end.
+const LONG_AGO: &str = "1970";
 
 #[cfg(test)]
 mod tests {
@@ -246,9 +272,28 @@ mod tests {
         check("a=; Path=/", Some(("a", "", true)));
         check("a=b; Max-Age=0", Some(("a", "b", true)));
         check("a=b; MAX-AGE=-1; Path=/", Some(("a", "b", true)));
+        check("a=b; Expires=Thu, 01 Jan 1970 00:00:00 GMT", Some(("a", "b", true)));
+        check("a=b; expires=Thu, 01-Jan-1970 00:00:01 GMT", Some(("a", "b", true)));
+        check("a=b; Max-Age=60; Expires=Thu, 01 Jan 1970 00:00:00 GMT", Some(("a", "b", false)));
+        check("a=b; Max-Age=0; Max-Age=60", Some(("a", "b", false)));
+        check("a=b; Max-Age=0; Max-Age=x", Some(("a", "b", true)));
         check("a=b=c", Some(("a", "b=c", false)));
         check("a", None);
         check("=b", None);
         assert!(AppSetCookie::parse(b"a=\xff").is_none());
+    }
+
+    #[test]
+    fn a_cookie_is_its_name_domain_and_path() {
+        let check = |one: &str, two: &str, same| {
+            let [first, second] = [one, two].map(|line| AppSetCookie::parse(line.as_bytes()));
+            assert_eq!(first.unwrap().is_same_cookie(&second.unwrap()), same, "{one}, {two}");
+        };
+        check("a=1; Domain=x.test; Path=/", "a=; Path=/; Domain=.X.test; Max-Age=0", true);
+        check("a=1", "a=2; Domain=", true);
+        check("a=1", "b=1", false);
+        check("a=1; Domain=x.test", "a=1", false);
+        check("a=1; Path=/", "a=1; Path=/b", false);
+        check("a=1; Path=/", "a=1; Path=b", false);
     }
 }

@@ -52,19 +52,57 @@ impl MemoryLedger {
         let mut store = self.lock();
         let name = store.record_of(spent);
         let newest = pair.refresh_token;
-        let known = match store.records.get(&name) {
-            Some(Record { known: Known::SignedOut, until, .. }) if *until > now => Known::SignedOut,
-            _ => Known::Pair(Arc::new(pair)),
+        let known = match store.known(name, now) {
+            Some(Known::SignedOut) => Known::SignedOut,
+            Some(Known::Pair(other)) if other.refresh_token != spent && other.outlasts(&pair) => {
+                Known::Pair(Arc::clone(other))
+            }
+            _ => {
+                let known = Known::Pair(Arc::new(pair));
+                store.write(name, known.clone(), until);
+                known
+            }
         };
-        if let Known::Pair(_) = known {
-            store.write(name, known.clone(), until);
-        }
         // In this order the newest token's entry goes last of all: without it the next redemption
         // would open a record of its own, and the holders of older tokens would miss it.
         store.point(spent, name);
         store.point(newest, name);
         store.sweep(now);
         known
+    }
+
+    pub(super) fn adopt(
+        &self,
+        spent: Lineage,
+        pair: Pair,
+        now: UnixSeconds,
+        until: UnixSeconds,
+    ) -> bool {
+        let mut store = self.lock();
+        let newest = pair.refresh_token;
+        let (old, new) = (store.record_of(spent), store.record_of(newest));
+        let is_known = store.known(new, now).is_some();
+        let found = match store.known(old, now) {
+            // What came after the pair is known, and `spent` is not: it joins.
+            None if is_known && old != new => {
+                store.point(spent, new);
+                return true;
+            }
+            // Two sessions stay two.
+            Some(_) if is_known && old != new => return false,
+            Some(Known::SignedOut) => false,
+            Some(Known::Pair(known)) if known.refresh_token == newest => pair.outlasts(known),
+            Some(Known::Pair(_)) if is_known => false,
+            Some(Known::Pair(known)) => known.refresh_token == spent || pair.outlasts(known),
+            None => true,
+        };
+        if found {
+            store.write(old, Known::Pair(Arc::new(pair)), until);
+        }
+        store.point(spent, old);
+        store.point(newest, old);
+        store.sweep(now);
+        found
     }
 
     pub(super) fn end(&self, token: Lineage, now: UnixSeconds, until: UnixSeconds) {
@@ -91,6 +129,12 @@ impl MemoryLedger {
 impl Store {
     fn record_of(&self, token: Lineage) -> Lineage {
         self.entries.get(&token).copied().unwrap_or(token)
+    }
+
+    /// What the record called `name` says, if it has not ended.
+    fn known(&self, name: Lineage, now: UnixSeconds) -> Option<&Known> {
+        let record = self.records.get(&name)?;
+        (record.until > now).then_some(&record.known)
     }
 
     /// Gives back what the record said before. The caller names a new one next.
@@ -148,7 +192,7 @@ mod tests {
         Lineage::of(&number.to_string())
     }
 
-    fn settle(ledger: &MemoryLedger, spent: u32, newest: u32, now: UnixSeconds) {
+    fn pair(newest: u32, now: UnixSeconds) -> Pair {
         let tokens = Tokens {
             access_token: Secret::new("a"),
             access_expires_at: None,
@@ -156,8 +200,12 @@ mod tests {
             refresh_expires_at: None,
             id_token: None,
         };
+        Pair::new(tokens, now)
+    }
+
+    fn settle(ledger: &MemoryLedger, spent: u32, newest: u32, now: UnixSeconds) {
         let until = now.saturating_add(Duration::from_secs(60));
-        ledger.settle(token(spent), Pair::new(tokens, now), now, until);
+        ledger.settle(token(spent), pair(newest, now), now, until);
     }
 
     fn sizes(ledger: &MemoryLedger) -> (usize, usize, u64) {
@@ -195,18 +243,20 @@ mod tests {
         #[test]
         fn every_record_is_named_and_every_name_leads_to_one(
             limit in 2..12_usize,
-            steps in prop::collection::vec((0..8_u32, 0..8_u32, 0..40_u64, any::<bool>()), 0..60),
+            steps in prop::collection::vec((0..8_u32, 0..8_u32, 0..40_u64, 0..4_u8), 0..60),
         ) {
             let ledger = MemoryLedger::new(limit);
             let mut now = NOW;
-            for (spent, newest, pause, ends) in steps {
+            for (spent, newest, pause, kind) in steps {
                 now = now.saturating_add(Duration::from_secs(pause));
-                if ends {
-                    ledger.end(token(spent), now, now.saturating_add(Duration::from_secs(60)));
-                } else {
-                    settle(&ledger, spent, newest, now);
+                let until = now.saturating_add(Duration::from_secs(60));
+                match kind {
+                    0 => ledger.end(token(spent), now, until),
+                    1 => drop(ledger.adopt(token(spent), pair(newest, now), now, until)),
+                    _ => settle(&ledger, spent, newest, now),
                 }
-                prop_assert!(ledger.find(&token(spent), now).is_some());
+                // An app's pair that belongs to another session is left alone.
+                prop_assert!(kind == 1 || ledger.find(&token(spent), now).is_some());
                 let store = ledger.lock();
                 prop_assert!(store.entries.values().len() <= limit);
                 let mut named: HashMap<Lineage, usize> = HashMap::new();

@@ -192,6 +192,16 @@ impl Gate {
         self.keyring.session_from_claims(claims, None).unwrap()
     }
 
+    /// The session once somebody else has redeemed its refresh token.
+    pub(super) fn renewed_elsewhere(&self, session: &Session) -> Session {
+        let body = format!(r#"{{"token":"{}"}}"#, session.refresh_token().unwrap());
+        let (method, url) = ("POST".to_owned(), String::new());
+        let request = TokenRequest { method, url, headers: Vec::new(), body: body.into_bytes() };
+        let pair = String::from_utf8(self.fake.redeem(&request).body).unwrap();
+        let pair = pair.strip_prefix('{').unwrap();
+        self.claims(&format!(r#"{{"sub":"{}",{pair}"#, session.subject().unwrap()))
+    }
+
     pub(super) fn now(&self) -> UnixSeconds {
         self.clock.now()
     }
@@ -222,6 +232,11 @@ impl Gate {
     /// Outcomes since the last question.
     pub(super) fn outcomes(&self) -> Vec<Outcome> {
         self.events.lock().unwrap().drain(..).map(|event| event.outcome).collect()
+    }
+
+    /// How many of the outcomes that nobody has asked for warn of a weak token.
+    pub(super) fn warnings(&self) -> usize {
+        self.events.lock().unwrap().iter().filter(|event| event.weak_token).count()
     }
 
     pub(super) fn calls(&self) -> usize {

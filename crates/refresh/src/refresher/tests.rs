@@ -571,6 +571,8 @@ enum Step {
     Start {
         age: usize,
     },
+    /// An app renews the newest cookie by itself, if nobody has yet.
+    App,
     Pass(u64),
     Plan(Plan),
 }
@@ -587,6 +589,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..8_usize, any::<bool>()).prop_map(|(age, leaves)| Step::Visit { age, leaves }),
         1 => (0..8_usize).prop_map(|age| Step::Start { age }),
+        1 => Just(Step::App),
         3 => (0..70_u64).prop_map(Step::Pass),
         2 => plan.prop_map(Step::Plan),
     ]
@@ -620,6 +623,15 @@ proptest! {
                         }
                     }
                     Step::Start { age } => gate.start(&cookies[age % cookies.len()]),
+                    Step::App => {
+                        let newest = cookies.last().unwrap();
+                        let is_live = gate.fake.world().live.contains_key(newest.refresh_token().unwrap());
+                        if is_live {
+                            let found = gate.renewed_elsewhere(newest);
+                            assert!(gate.refresher.adopt(newest, &found, gate.now()));
+                            cookies.push(found);
+                        }
+                    }
                     Step::Pass(span) => sleep(seconds(span)).await,
                     Step::Plan(plan) => gate.fake.plan([plan]),
                 }
@@ -695,4 +707,18 @@ async fn whoever_starts_a_refresh_hears_that_the_session_is_over() {
     assert_eq!(start(&carl), None);
     settle().await;
     assert_eq!(start(&carl), None, "a blip ends nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_weak_refresh_token_is_told_of_once() {
+    let gate = Gate::new();
+    let strong = "Zg-_ab0123456789abcdef";
+    gate.fake.world().live.insert(strong.to_owned(), "ann".to_owned());
+    let claims = format!(r#"{{"sub":"ann","accessToken":"a","refreshToken":"{strong}"}}"#);
+    gate.visit(&gate.claims(&claims)).await;
+    assert_eq!(gate.warnings(), 0);
+    for user in ["bob", "carl"] {
+        gate.visit(&gate.session(user)).await;
+        assert_eq!(gate.warnings(), 1);
+    }
 }
