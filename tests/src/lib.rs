@@ -6,11 +6,16 @@
 
 mod answer;
 mod browser;
+mod certificates;
 mod connection;
 mod gate;
+pub mod h2;
+mod http2;
 mod jar;
 
 pub use answer::Answer;
 pub use browser::{Browser, Request};
+pub use certificates::Certificates;
 pub use connection::Connection;
 pub use gate::{Gate, free_port, program};
+pub use http2::{Fate, Frames, Http2};

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 
 use crate::admission::{Gate, Refused, Standing, is_spent, random};
+use crate::auth;
 use crate::cache::{PRIVATE, set_cookies};
 use crate::callback;
 use crate::respond::Reply;
@@ -20,6 +21,8 @@ use crate::respond::Reply;
 pub(crate) enum Own {
     Session,
     SignOut,
+    /// The decision endpoint, whatever stands behind its name.
+    Auth,
     /// Nothing of that name, or another spelling of the prefix.
     Unknown,
 }
@@ -37,6 +40,7 @@ impl Own {
         Some(match path {
             "/.foregate/session" => Self::Session,
             "/.foregate/sign-out" => Self::SignOut,
+            path if auth::behind(path).is_some() => Self::Auth,
             _ => Self::Unknown,
         })
     }
@@ -166,6 +170,12 @@ mod tests {
             |path: &str, expected: Option<Own>| assert_eq!(Own::at(path), expected, "{path}");
         check("/.foregate/session", Some(Own::Session));
         check("/.foregate/sign-out", Some(Own::SignOut));
+        check("/.foregate/auth", Some(Own::Auth));
+        check("/.foregate/auth/", Some(Own::Auth));
+        check("/.foregate/auth/.foregate/auth", Some(Own::Auth));
+        check("/.foregate/authentic", Some(Own::Unknown));
+        check("/.foregate/auth;a/b", Some(Own::Unknown));
+        check("/.foregate/Auth", Some(Own::Unknown));
         check("/.foregate", Some(Own::Unknown));
         check("/.foregate/", Some(Own::Unknown));
         check("/.foregate/session/", Some(Own::Unknown));
