@@ -9,6 +9,8 @@ use foregate_policy::{Head, Pass, Refusal, Route};
 use foregate_refresh::{Backend, RefreshError, Refresher, TokenEndpoint, Tokens};
 use foregate_session::{CookieView, Cookies, Freshness, Session, ShownSession, UnixSeconds};
 
+use crate::app_word::Errand;
+
 /// A request that may go to its app. Only [`Gate::admit`] makes one.
 pub(crate) struct Grant {
     pub(crate) pass: Pass,
@@ -168,7 +170,9 @@ impl<E: TokenEndpoint> Gate<'_, E> {
             }
         };
 
-        match self.look_after(session, route.needs_session(), now).await {
+        // An app that is asked to sign out must see whom, or it clears nothing.
+        let signs_out = Errand::of(head.method(), head.path().as_str()) == Errand::SignOut;
+        match self.look_after(session, route.needs_session() || signs_out, now).await {
             Standing::Good(session) => Ok(Grant::known(snapshot, verdict?, session, cookies)),
             Standing::Renewed(session) => self.renewed(&route, head, session, cookies, now),
             Standing::Waiting { .. } if !route.needs_session() => {
