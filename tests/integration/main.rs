@@ -2,17 +2,30 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that misses a value has failed")]
 
+mod admin;
 mod admission;
+mod adoption;
+mod answers;
 mod architecture;
+mod auth;
 mod backends;
 mod commands;
+mod cookies;
 mod demo;
 mod differential;
+mod docs;
 mod explain;
 mod forwarding;
+mod headers;
 mod interop;
+mod limits;
 mod minted_cookies;
+mod pages;
 mod recipes;
 mod refresh;
+mod reload;
 mod reserved;
+mod tls;
+mod upstreams;
+mod wire;
 mod world;

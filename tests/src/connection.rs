@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -15,6 +15,11 @@ pub struct Connection(BufReader<TcpStream>);
 impl Connection {
     pub async fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("the other side listens");
+        Self::over(stream)
+    }
+
+    /// A connection that stands already.
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a socket takes the option");
         Self(BufReader::new(stream))
     }
@@ -44,6 +49,18 @@ impl Connection {
         let count = count.expect("bytes in time").unwrap_or(0);
         bytes.truncate(count);
         bytes
+    }
+
+    /// A message's head, with its empty line, and no byte more. Panics if the other side closes
+    /// before that.
+    pub async fn head(&mut self) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let line = timeout(PATIENCE, self.0.read_until(b'\n', &mut head)).await;
+            let count = line.expect("a line in time").unwrap_or(0);
+            assert!(count > 0, "closed within a head: {}", String::from_utf8_lossy(&head));
+        }
+        String::from_utf8_lossy(&head).into_owned()
     }
 
     /// Waits for the other side to close. Panics if it sends something instead.

@@ -25,8 +25,8 @@ type Log = Arc<Mutex<String>>;
 
 impl Gate {
     /// Runs the gate on `config`, the text of a proxy.toml, to which a `[server]` table with a free
-    /// port on loopback is added unless it has one (which must then name `http`). Panics, with its
-    /// log, unless it listens soon.
+    /// port on loopback is added unless it has one (which must then name `http`). It has an admin
+    /// listener only where `config` names one. Panics, with its log, unless it listens soon.
     pub async fn start(config: &str) -> Self {
         Self::start_with(config, &[]).await
     }
@@ -37,6 +37,8 @@ impl Gate {
         let config_file = directory.join("proxy.toml");
         let server = "\n[server]\nhttp = \"127.0.0.1:0\"\n";
         let has_server = config.lines().any(|line| line.trim() == "[server]");
+        let names_admin = config.lines().any(|line| line.trim().starts_with("admin ="));
+        let no_admin = (!names_admin).then_some(("FOREGATE_SERVER__ADMIN", ""));
         let config = [config, if has_server { "" } else { server }].concat();
         std::fs::write(&config_file, config).expect("the temporary directory takes a file");
 
@@ -45,6 +47,7 @@ impl Gate {
             .arg(&config_file)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(no_admin)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -92,6 +95,14 @@ impl Gate {
         self.logged(|log| find(log).is_some()).await;
         let address = find(&self.log()).and_then(|address| address.parse().ok());
         address.expect("it was there a moment ago, and https is on TCP")
+    }
+
+    /// The operator's listener; panics if the configuration names none.
+    pub async fn admin_address(&self) -> SocketAddr {
+        let find = |log: &str| log.lines().find_map(|line| listening_at(line, "admin"));
+        self.logged(|log| find(log).is_some()).await;
+        let address = find(&self.log()).and_then(|address| address.parse().ok());
+        address.expect("it was there a moment ago, and admin is on TCP")
     }
 
     pub fn pid(&self) -> u32 {

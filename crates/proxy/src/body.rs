@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep};
 use crate::headers;
 use crate::pace::InFlight;
 use crate::pool::Lease;
+use crate::standstill::Clock;
 
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -152,13 +153,14 @@ impl Body for Upload {
         this.progress.set(match &frame {
             Some(Err(BodyError::Broken(_))) => Progress::BROKEN,
             Some(Err(BodyError::StoodStill)) => Progress::STOOD_STILL,
-            Some(Ok(_)) if !flow.body.is_end_stream() => 0,
+            // Nothing stands behind trailers.
+            Some(Ok(frame)) if frame.is_data() && !flow.body.is_end_stream() => 0,
             Some(Ok(_)) | None => Progress::ENDED,
         });
         if let (Some(Ok(frame)), Some((snapshot, app))) = (&mut frame, &this.rules)
             && let Some(trailers) = frame.trailers_mut()
         {
-            headers::remove_hop_by_hop(trailers);
+            headers::remove_misplaced(trailers);
             headers::remove_trusted(trailers, snapshot, &snapshot.apps[*app], false);
         }
         Poll::Ready(frame)
@@ -182,9 +184,9 @@ pub(crate) struct Download {
 }
 
 impl Download {
-    /// `lease`: the connection that is free again afterwards, where one request at a time has it.
-    pub(crate) fn new(body: Incoming, lease: Option<Lease>, patience: Duration) -> Self {
-        let mut download = Self { flow: Flow::new(body, patience), lease };
+    /// `lease`: the connection that it comes over, and that has room again afterwards.
+    pub(crate) fn new(body: Incoming, lease: Lease, patience: Duration) -> Self {
+        let mut download = Self { flow: Flow::new(body, patience), lease: Some(lease) };
         download.return_if_ended();
         download
     }
@@ -213,7 +215,9 @@ impl Body for Download {
             None => this.give_back(),
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
-                    headers::remove_hop_by_hop(trailers);
+                    headers::remove_misplaced(trailers);
+                    // Nothing stands behind them, and nobody asks.
+                    this.give_back();
                 }
                 this.return_if_ended();
             }
@@ -235,12 +239,17 @@ impl Body for Download {
 /// is in flight as long as this lives.
 pub(crate) struct AnswerBody {
     body: Either<Full<Bytes>, Download>,
+    clock: Option<Arc<Clock>>,
     _in_flight: InFlight,
 }
 
 impl AnswerBody {
     pub(crate) fn new(body: Either<Full<Bytes>, Download>, in_flight: InFlight) -> Self {
-        Self { body, _in_flight: in_flight }
+        let clock = Clock::of_this_stream();
+        if let Some(clock) = &clock {
+            clock.start();
+        }
+        Self { body, clock, _in_flight: in_flight }
     }
 }
 
@@ -249,13 +258,20 @@ impl Body for AnswerBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
-        match &mut self.body {
+        if let Some(clock) = &self.clock {
+            clock.stop();
+        }
+        let frame = match &mut self.body {
             Either::Left(body) => {
                 let frame = ready!(Pin::new(body).poll_frame(cx));
                 Poll::Ready(frame.map(|frame| frame.map_err(|never| match never {})))
             }
             Either::Right(body) => Pin::new(body).poll_frame(cx),
+        };
+        if let (Some(clock), Poll::Ready(Some(Ok(_)))) = (&self.clock, &frame) {
+            clock.start();
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -6,8 +6,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 /// sees no `Authorization`, so a bare `max-age` is enough for it. A session cookie on such an
 /// answer would be the next visitor's, too.
 pub(crate) fn is_shared(headers: &HeaderMap) -> bool {
-    let for_caches = headers.iter().filter(|(name, _)| is_for_caches(name));
-    if for_caches.into_iter().any(|(_, value)| allows_keeping(value)) {
+    let mut for_caches = headers.iter().filter(|(name, _)| is_for_caches(name));
+    if for_caches.any(|(_, value)| allows_keeping(value) && !forbids_keeping(value)) {
         return true;
     }
     let mut lines = headers.get_all(header::CACHE_CONTROL).iter().peekable();
@@ -113,6 +113,8 @@ mod tests {
         check(&[("cache-control", "private"), ("surrogate-control", "max-age=60")], true);
         check(&[("x-accel-expires", "60")], true);
         check(&[("x-accel-expires", "0")], false);
+        check(&[("cdn-cache-control", "private, max-age=60")], false);
+        check(&[("surrogate-control", "max-age=60, no-store")], false);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! only where it provably never arrived, or where a second time does no harm.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use foregate_config::{Protocol, Snapshot, Upstream};
@@ -23,6 +23,7 @@ use crate::cache;
 use crate::headers;
 use crate::peer::Peer;
 use crate::pool::{Fared, Lease, Need, Sender};
+use crate::record::Record;
 use crate::request;
 use crate::respond::{Asker, Failure};
 use crate::server::Visitor;
@@ -35,6 +36,7 @@ pub(crate) struct Forwarder<'w> {
     pub(crate) snapshot: &'w Arc<Snapshot>,
     pub(crate) peer: &'w Peer,
     pub(crate) now: UnixSeconds,
+    pub(crate) record: &'w Record<'w>,
 }
 
 /// Where a request goes, as the rules saw it.
@@ -99,6 +101,7 @@ impl Forwarder<'_> {
         body: Incoming,
         handshake: Option<Handshake>,
     ) -> Result<Forwarded, Failure> {
+        let began = Instant::now();
         let is_plain = body.is_end_stream() && handshake.is_none();
         let kept = upstream_401::kept(self.snapshot, &grant, &parts, is_plain);
         let errand = Errand::of(parts.method.as_str(), target.path_and_query.path());
@@ -115,9 +118,9 @@ impl Forwarder<'_> {
 
         if let Some(asked) = kept
             && answer.status() == StatusCode::UNAUTHORIZED
-            && word == Word::Silent
         {
-            match gate.after_401(grant, &asked, self.now).await {
+            let now = self.now.saturating_add(began.elapsed());
+            match gate.after_401(grant, &asked, now).await {
                 After401::Passes(settled) => grant = settled,
                 After401::Again(renewed) => {
                     grant = renewed;
@@ -125,7 +128,8 @@ impl Forwarder<'_> {
                     let request = self.outgoing(&grant, target, asked, Upload::empty());
                     let travel = Travel { grant: &grant, target, kept: None, ask: None };
                     (answer, via) = self.send(request, travel).await?;
-                    word = gate.heed(errand, grant.session.as_ref(), answer.headers(), self.now);
+                    let now = self.now.saturating_add(began.elapsed());
+                    word = gate.heed(errand, grant.session.as_ref(), answer.headers(), now);
                 }
             }
         }
@@ -164,29 +168,36 @@ impl Forwarder<'_> {
         mut request: Request<Upload>,
         travel: Travel<'_>,
     ) -> Result<(Response<Incoming>, Via), Failure> {
-        let app = &self.snapshot.apps[travel.grant.pass.app()];
+        let number = travel.grant.pass.app();
+        let app = &self.snapshot.apps[number];
         let pool = &self.visitor.worker.pool;
         // The only one there is gets every request, however it fares.
-        let report = |upstream, fared| match app.upstreams.len() {
-            1 => {}
-            _ => pool.report(upstream, fared),
-        };
+        let report = |upstream, fared| app.upstreams.len() > 1 && pool.report(upstream, fared);
         let mut last = None;
         for upstream in pool.in_turn(&app.upstreams).iter() {
+            let place = app.upstreams.iter().position(|known| Arc::ptr_eq(known, upstream));
+            let counters = place.and_then(|place| self.record.upstream(number, place));
+            let fails = |failure: &Failure, ejected: bool| {
+                if let Some(counters) = counters {
+                    counters.failed(failure, ejected);
+                }
+            };
             match self.send_to(upstream, request, travel).await {
                 Ok(answered) => {
                     report(upstream, Fared::Well);
+                    if let Some(counters) = counters {
+                        counters.answered();
+                    }
                     return Ok(answered);
                 }
                 Err(NoAnswer::Unsent(unsent, failure)) => {
-                    report(upstream, Fared::Refused);
+                    fails(&failure, report(upstream, Fared::Refused));
                     request = *unsent;
                     last = Some(failure);
                 }
                 Err(NoAnswer::Failed(failure)) => {
-                    if matches!(failure, Failure::TooSlow | Failure::Broken(_)) {
-                        report(upstream, Fared::Badly);
-                    }
+                    let badly = matches!(failure, Failure::TooSlow | Failure::Broken(_));
+                    fails(&failure, badly && report(upstream, Fared::Badly));
                     return Err(failure);
                 }
             }
@@ -296,7 +307,7 @@ impl Forwarder<'_> {
     ) -> Result<Forwarded, Failure> {
         if let Some(handshake) = handshake {
             match handshake.read(&answer, via.sender.is_http2()) {
-                Verdict::Switched => return Ok(self.switch(answer, grant, owed, handshake)),
+                Verdict::Switched => return Ok(self.switch(answer, via, grant, owed, handshake)),
                 Verdict::Declined => {}
                 Verdict::Mismatch => return Err(Failure::UnaskedSwitch),
             }
@@ -308,8 +319,8 @@ impl Forwarder<'_> {
         if !request::is_framed_plainly(&head.headers) {
             return Err(Failure::UnaskedCoding);
         }
-        if head.headers.contains_key(header::TRANSFER_ENCODING) {
-            head.headers.remove(header::TRANSFER_ENCODING);
+        let coded = head.headers.remove(header::TRANSFER_ENCODING).is_some();
+        if coded || !headers::has_plain_length(&head.headers) {
             head.headers.remove(header::CONTENT_LENGTH);
         }
         headers::remove_hop_by_hop(&mut head.headers);
@@ -319,13 +330,8 @@ impl Forwarder<'_> {
 
     fn download(&self, body: Incoming, via: Via) -> Download {
         let Via { upstream, sender, upload } = via;
-        let lease = match sender {
-            Sender::Http1(sender) => {
-                let pool = Arc::clone(&self.visitor.worker.pool);
-                Some(Lease { pool, upstream, sender, upload })
-            }
-            Sender::Http2(_) => None,
-        };
+        let pool = Arc::clone(&self.visitor.worker.pool);
+        let lease = Lease { pool, upstream, sender, upload };
         Download::new(body, lease, self.snapshot.limits.idle_timeout)
     }
 
@@ -333,6 +339,7 @@ impl Forwarder<'_> {
     fn switch(
         &self,
         mut answer: Response<Incoming>,
+        via: Via,
         grant: &Grant,
         owed: &[String],
         handshake: Handshake,
@@ -346,8 +353,8 @@ impl Forwarder<'_> {
         // What was admitted once must not outlive the session that admitted it.
         let session_end = grant.session.as_ref().and_then(|session| session.expires_at());
         let longest: Option<Duration> = session_end.map(|end| end.since(self.now));
-        let held = (Arc::clone(self.visitor), self.visitor.pace.begin());
-        handshake.open(app, self.snapshot.limits.idle_timeout, longest, held);
+        let (tunnel, held) = (self.record.tunnel(self.visitor), via.sender);
+        handshake.open(app, self.snapshot.limits.idle_timeout, longest, tunnel, held);
         welcome
     }
 }

@@ -42,9 +42,8 @@ impl Frames {
                 bytes = &bytes[taken..];
                 if self.header_bytes == HEADER_BYTES {
                     let [high, middle, low, ..] = self.header;
-                    self.payload_left = usize::from(high) << 16
-                        | usize::from(middle) << 8
-                        | usize::from(low);
+                    self.payload_left =
+                        usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
                 }
             } else {
                 let taken = bytes.len().min(self.payload_left);

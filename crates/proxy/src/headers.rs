@@ -19,8 +19,7 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
             .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
             .collect();
         for name in named {
-            // What frames or routes the message is not the sender's to name.
-            if !matches!(name, header::HOST | header::CONTENT_LENGTH | header::TRANSFER_ENCODING) {
+            if !NOT_NAMED.contains(&name) {
                 headers.remove(name);
             }
         }
@@ -30,6 +29,10 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         headers.remove(name);
     }
 }
+
+/// What frames or routes a message, or was decided on, is not the sender's to name.
+const NOT_NAMED: [HeaderName; 4] =
+    [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::COOKIE];
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -108,12 +111,52 @@ pub(crate) fn takes_trailers(headers: &HeaderMap) -> bool {
     lines.any(|line| line.split(',').any(|item| item.trim().eq_ignore_ascii_case("trailers")))
 }
 
+/// Whether `Content-Length` stands there once and in one spelling: `3, 3` and `03` are read alike by
+/// some only.
+pub(crate) fn has_plain_length(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    match (lines.next(), lines.next()) {
+        (Some(b"0"), None) => true,
+        (Some([b'1'..=b'9', rest @ ..]), None) => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
+/// Takes out of trailers what ends at this hop, and what means something in a head alone (RFC 9110
+/// §6.5.1): there are servers that put both together.
+pub(crate) fn remove_misplaced(trailers: &mut HeaderMap) {
+    // It would speak of the head.
+    trailers.remove(header::CONNECTION);
+    remove_hop_by_hop(trailers);
+    for name in &HEAD_ALONE {
+        trailers.remove(name);
+    }
+}
+
+const HEAD_ALONE: [HeaderName; 14] = [
+    header::CACHE_CONTROL,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::EXPECT,
+    header::HOST,
+    header::MAX_FORWARDS,
+    header::ORIGIN,
+    header::RANGE,
+    header::SET_COOKIE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+];
+
 /// Several `Cookie` lines, as HTTP/2 may have them, are one in HTTP/1.1 (RFC 9113 §8.2.3).
 pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     let mut lines = headers.get_all(header::COOKIE).iter();
     if let (Some(first), Some(second)) = (lines.next(), lines.next()) {
         let rest = lines.map(HeaderValue::as_bytes);
-        let all: Vec<&[u8]> = [first.as_bytes(), second.as_bytes()].into_iter().chain(rest).collect();
+        let all: Vec<&[u8]> =
+            [first.as_bytes(), second.as_bytes()].into_iter().chain(rest).collect();
         match HeaderValue::from_bytes(&all.join(&b"; "[..])) {
             Ok(joined) => headers.insert(header::COOKIE, joined),
             Err(_) => headers.remove(header::COOKIE),

@@ -66,7 +66,7 @@ impl fmt::Display for Address {
 pub(crate) struct Connection {
     pub(crate) address: Address,
     /// It is encrypted, and ends here.
-    secure: bool,
+    pub(crate) secure: bool,
     /// `address` as `X-Forwarded-For` has it.
     text: HeaderValue,
 }
@@ -195,12 +195,17 @@ fn warn_of_forgotten_proxy(address: Address, headers: &HeaderMap) {
     }
 }
 
+/// RFC 6265bis §4.1.3.1: browsers take such cookies over https alone.
+const PREFIX: &[u8] = b"__Secure-";
+
 fn has_secure_cookie(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
-        .any(|pair| pair.trim_ascii_start().starts_with(b"__Secure-"))
+    let lines = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    // Most lines are long and have none, which this sees without a look at each pair.
+    let mut lines = lines.filter(|line| memchr::memmem::find(line, PREFIX).is_some());
+    lines.any(|line| {
+        let mut pairs = line.split(|byte| *byte == b';');
+        pairs.any(|pair| pair.trim_ascii_start().starts_with(PREFIX))
+    })
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::task::AbortHandle;
 
 use crate::body::{Progress, Upload};
 use crate::connect::{Connector, Offer};
@@ -31,13 +32,40 @@ pub(crate) struct Pool {
 #[derive(Default)]
 struct Slot {
     idle: Vec<Idle>,
-    shared: Option<http2::SendRequest<Upload>>,
+    shared: Vec<Http2>,
     health: Health,
 }
 
 struct Idle {
-    sender: http1::SendRequest<Upload>,
+    http1: Http1,
     since: Instant,
+}
+
+/// An HTTP/1.1 connection. It closes when this is dropped: hyper's own would go on writing what
+/// the app does not read.
+pub(crate) struct Http1 {
+    sender: http1::SendRequest<Upload>,
+    connection: AbortHandle,
+}
+
+impl Drop for Http1 {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// An HTTP/2 connection. Every request on it holds a copy of this to its end.
+#[derive(Clone)]
+pub(crate) struct Http2 {
+    sender: http2::SendRequest<Upload>,
+    holders: Arc<()>,
+}
+
+impl Http2 {
+    fn requests(&self) -> usize {
+        // One holder is the pool.
+        Arc::strong_count(&self.holders) - 1
+    }
 }
 
 /// Passive: only requests tell.
@@ -49,8 +77,8 @@ struct Health {
 
 /// A connection, ready for a request.
 pub(crate) enum Sender {
-    Http1(http1::SendRequest<Upload>),
-    Http2(http2::SendRequest<Upload>),
+    Http1(Http1),
+    Http2(Http2),
 }
 
 impl Sender {
@@ -59,8 +87,8 @@ impl Sender {
         request: Request<Upload>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
         match self {
-            Self::Http1(sender) => sender.try_send_request(request).await,
-            Self::Http2(sender) => sender.try_send_request(request).await,
+            Self::Http1(http1) => http1.sender.try_send_request(request).await,
+            Self::Http2(http2) => http2.sender.try_send_request(request).await,
         }
     }
 
@@ -96,14 +124,17 @@ impl Pool {
     }
 
     /// Takes down how a request fared. A refused connection ejects at once, other failures when
-    /// they come in a row.
-    pub(crate) fn report(&self, upstream: &Arc<Upstream>, outcome: Fared) {
-        let mut slots = self.lock();
-        if let Some(slot) = slots.get_mut(upstream) {
-            slot.health.report(outcome, Instant::now());
-        } else if outcome != Fared::Well {
-            slots.entry(Arc::clone(upstream)).or_default().health.report(outcome, Instant::now());
-        }
+    /// they come in a row. Says whether this one did.
+    pub(crate) fn report(&self, upstream: &Arc<Upstream>, outcome: Fared) -> bool {
+        let (mut slots, now) = (self.lock(), Instant::now());
+        let slot = match outcome {
+            Fared::Well => slots.get_mut(upstream),
+            Fared::Refused | Fared::Badly => Some(slots.entry(Arc::clone(upstream)).or_default()),
+        };
+        let Some(Slot { health, .. }) = slot else { return false };
+        let was_ejected = health.is_ejected(now);
+        health.report(outcome, now);
+        !was_ejected && health.is_ejected(now)
     }
 
     /// A connection that was used before and still stands. One that a careful server may be about
@@ -111,10 +142,14 @@ impl Pool {
     pub(crate) fn take(&self, upstream: &Upstream, need: Need) -> Option<Sender> {
         let mut slots = self.lock();
         let slot = slots.get_mut(upstream)?;
-        if let Some(shared) = &slot.shared {
-            if shared.is_closed() {
-                slot.shared = None;
-            } else if !need.websocket || upstream.protocol == Protocol::H2c {
+        // Of those that many requests at once made, one is enough when they are gone.
+        let mut spare = true;
+        slot.shared.retain(|shared| {
+            !shared.sender.is_closed() && (shared.requests() > 0 || std::mem::take(&mut spare))
+        });
+        if !need.websocket || upstream.protocol == Protocol::H2c {
+            let has_room = |shared: &&Http2| shared.requests() < STREAMS;
+            if let Some(shared) = slot.shared.iter().find(has_room) {
                 return Some(Sender::Http2(shared.clone()));
             }
         }
@@ -122,11 +157,11 @@ impl Pool {
             return None;
         }
         let longest = if need.repeatable { IDLE_LIFE } else { IDLE_LIFE_UNREPEATABLE };
-        let usable = |idle: &Idle| idle.sender.is_ready() && idle.since.elapsed() < longest;
+        let usable = |idle: &Idle| idle.http1.sender.is_ready() && idle.since.elapsed() < longest;
         if let Some(newest) = slot.idle.iter().rposition(usable) {
-            return Some(Sender::Http1(slot.idle.swap_remove(newest).sender));
+            return Some(Sender::Http1(slot.idle.swap_remove(newest).http1));
         }
-        slot.idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < IDLE_LIFE);
+        slot.idle.retain(|idle| !idle.http1.sender.is_closed() && idle.since.elapsed() < IDLE_LIFE);
         None
     }
 
@@ -141,14 +176,14 @@ impl Pool {
         if !http2 {
             return http1(stream).await.map(Sender::Http1);
         }
-        let sender = handshake_http2(stream).await?;
+        let http2 = Http2 { sender: handshake_http2(stream).await?, holders: Arc::default() };
         let mut slots = self.lock();
-        slots.entry(Arc::clone(upstream)).or_default().shared = Some(sender.clone());
-        Ok(Sender::Http2(sender))
+        slots.entry(Arc::clone(upstream)).or_default().shared.push(http2.clone());
+        Ok(Sender::Http2(http2))
     }
 
-    fn put(&self, upstream: &Arc<Upstream>, sender: http1::SendRequest<Upload>) {
-        let entry = Idle { sender, since: Instant::now() };
+    fn put(&self, upstream: &Arc<Upstream>, http1: Http1) {
+        let entry = Idle { http1, since: Instant::now() };
         let mut slots = self.lock();
         match slots.get_mut(upstream) {
             Some(slot) if slot.idle.len() >= IDLE_PER_UPSTREAM => {}
@@ -211,14 +246,17 @@ async fn open(
     }
 }
 
-async fn http1(stream: Stream) -> io::Result<http1::SendRequest<Upload>> {
-    let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    tokio::spawn(async move {
+async fn http1(stream: Stream) -> io::Result<Http1> {
+    let (sender, connection) = http1::Builder::new()
+        .max_headers(HEADERS)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    let connection = tokio::spawn(async move {
         // Its end shows in the sender, where somebody waits for it.
         let _ = connection.with_upgrades().await;
     });
-    Ok(sender)
+    Ok(Http1 { sender, connection: connection.abort_handle() })
 }
 
 async fn handshake_http2(stream: Stream) -> io::Result<http2::SendRequest<Upload>> {
@@ -235,28 +273,35 @@ async fn handshake_http2(stream: Stream) -> io::Result<http2::SendRequest<Upload
     Ok(sender)
 }
 
-/// An HTTP/1.1 connection on loan to one exchange.
+/// A connection on loan to one exchange.
 pub(crate) struct Lease {
     pub(crate) pool: Arc<Pool>,
     pub(crate) upstream: Arc<Upstream>,
-    pub(crate) sender: http1::SendRequest<Upload>,
+    pub(crate) sender: Sender,
     pub(crate) upload: Arc<Progress>,
 }
 
 impl Lease {
-    /// The answer has ended. One that came before the request's body ended leaves a connection in
-    /// the middle of a message: it is closed.
+    /// The answer has ended. One that came before the request's body ended leaves an HTTP/1.1
+    /// connection in the middle of a message: it is closed.
     pub(crate) fn give_back(self) {
-        if self.upload.has_ended() {
-            self.pool.put(&self.upstream, self.sender);
+        match self.sender {
+            Sender::Http1(http1) if self.upload.has_ended() => self.pool.put(&self.upstream, http1),
+            Sender::Http1(_) | Sender::Http2(_) => {}
         }
     }
 }
 
 const IDLE_PER_UPSTREAM: usize = 64;
+/// Requests at once on an HTTP/2 connection, before another is opened: as many as every server
+/// should take (RFC 9113 §6.5.2). What one takes no more would wait for streams that may never end.
+const STREAMS: usize = 100;
 const IDLE_LIFE: Duration = Duration::from_secs(60);
 /// Node.js closes idle connections after 5 s; a POST that meets this moment is lost.
 const IDLE_LIFE_UNREPEATABLE: Duration = Duration::from_secs(4);
+/// Of an app's answer over HTTP/1.1. Beyond hyper's own 100 an answer costs two allocations, which
+/// is less than what an app costs that sets a cookie in many pieces and gets a 502.
+const HEADERS: usize = 256;
 /// Of an app's answers over HTTP/2, in bytes; HTTP/1.1 has a bound of its own of this order.
 const HEADER_LIST: u32 = 256 * 1024;
 /// What may wait to be sent on one stream, in bytes.
@@ -296,7 +341,8 @@ mod tests {
     #[test]
     fn what_takes_no_connections_is_tried_last_until_it_answers() {
         let (pool, upstreams) = (Pool::default(), upstreams(2));
-        pool.report(&upstreams[0], Fared::Refused);
+        assert!(pool.report(&upstreams[0], Fared::Refused));
+        assert!(!pool.report(&upstreams[0], Fared::Refused), "it is ejected already");
         assert_eq!(firsts(&pool, &upstreams, 4), [1, 1, 1, 1]);
         assert_eq!(pool.in_turn(&upstreams).len(), 2, "it is still there if the other one fails");
         pool.report(&upstreams[0], Fared::Well);
@@ -320,7 +366,8 @@ mod tests {
     fn an_ejection_ends_and_lasts_longer_each_time() {
         let mut health = Health::default();
         let start = Instant::now();
-        let lasts = |health: &Health, seconds| health.is_ejected(start + Duration::from_secs(seconds));
+        let lasts =
+            |health: &Health, seconds| health.is_ejected(start + Duration::from_secs(seconds));
         health.report(Fared::Refused, start);
         assert!(lasts(&health, 4) && !lasts(&health, 5));
         health.report(Fared::Refused, start);

@@ -12,6 +12,7 @@ mod apps;
 mod backend;
 mod demo;
 mod form;
+mod h2c;
 mod html;
 mod origin;
 mod seal;
@@ -24,6 +25,7 @@ mod tests;
 
 pub use backend::{Account, Backend, BackendSettings, Counters, Fault};
 pub use demo::{Demo, DemoAddresses, DemoSettings, demo};
+pub use h2c::{H2cAnswer, H2cOrigin};
 pub use origin::{Origin, Script, Seen, Step};
 pub use seal::{SECRET, cookie_header, random, seal_v4, seal_v5};
 pub use sign_in::{SignIn, SignInSettings};

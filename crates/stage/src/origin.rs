@@ -1,7 +1,7 @@
 //! An origin for tests: it answers what it saw, as bytes tell it and not as a library tidies them,
 //! and it plays scripts for the ways in which an origin can misbehave.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -124,6 +124,11 @@ impl Origin {
         lock(&self.ledger).seen.clone()
     }
 
+    /// From now on requests with `Authorization: Bearer <token>` are answered with 401.
+    pub fn reject(&self, token: &str) {
+        lock(&self.ledger).rejected.insert(format!("Bearer {token}"));
+    }
+
     /// From now on requests whose target is `target`, query apart, meet `script`.
     pub fn script(&self, target: &str, script: Script) {
         lock(&self.ledger).scripts.insert(target.to_owned(), script);
@@ -135,6 +140,19 @@ struct Ledger {
     connections: usize,
     seen: Vec<Seen>,
     scripts: HashMap<String, Script>,
+    rejected: HashSet<String>,
+}
+
+impl Ledger {
+    /// What a request meets in the place of the usual answer.
+    fn script_for(&self, seen: &Seen) -> Option<Script> {
+        if seen.header("authorization").iter().any(|value| self.rejected.contains(*value)) {
+            let line = "WWW-Authenticate: Bearer error=\"invalid_token\"";
+            return Some(Script::answer("401 Unauthorized", &[line], "rejected"));
+        }
+        let path = seen.target.split('?').next().unwrap_or_default();
+        self.scripts.get(path).cloned()
+    }
 }
 
 fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
@@ -145,8 +163,7 @@ async fn converse(stream: TcpStream, connection: usize, ledger: &Mutex<Ledger>) 
     let mut stream = BufReader::new(stream);
     loop {
         let Some(mut seen) = read_head(&mut stream, connection).await? else { return Ok(()) };
-        let path = seen.target.split('?').next().unwrap_or_default();
-        let script = lock(ledger).scripts.get(path).cloned();
+        let script = lock(ledger).script_for(&seen);
         if !script.as_ref().is_some_and(|script| script.early) {
             read_body(&mut stream, &mut seen).await?;
         }
