@@ -100,6 +100,26 @@ fn decode_tells_apart_why_nothing_opened() {
 }
 
 #[test]
+fn decode_tells_a_person_what_opened_until_when_and_why_another_does_not_count() {
+    let config = Config::new("person", "");
+    let claims = r#"{"sub":"1","accessToken":"a","accessTokenExpiry":1767225500,"exp":1767398400}"#;
+    let sealed = cookie_header(V4, &seal_v4(SECRET, claims, random()));
+    let header = format!("{sealed}; next-auth.session-token-x=1; authjs.session-token=junk");
+    let told = config.run(&["session", "decode", "--now", NOW], &header);
+    let told = String::from_utf8(told.stdout).unwrap();
+    let lines = [
+        "next-auth.session-token opens: next-auth-v4, secret 0",
+        "session ends      1767398400, in 2 days",
+        "access token ends 1767225500, 100 seconds ago: ended",
+        "not taken: authjs.session-token: not a compact JWE with a direct key",
+        "not taken: next-auth.session-token-x: its name only resembles that of a session cookie",
+    ];
+    for line in lines {
+        assert!(told.lines().any(|told| told == line), "{line}\n{told}");
+    }
+}
+
+#[test]
 fn what_mint_writes_decode_opens() {
     let claims = r#"{"sub":"1","email":"ada@example.com","n":12345678901234567890}"#;
     for (session, format, name) in [
@@ -208,4 +228,186 @@ fn every_matcher_that_nextjs_rejects_is_refused_with_words() {
         assert!(problem["line"].is_u64() && problem["message"].is_string(), "{problem}");
     }
     assert_eq!(rejected.len(), 24);
+}
+
+/// Runs the program without a configuration.
+fn alone(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(program()).args(arguments).output().unwrap();
+    (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+}
+
+/// The commands, each as the words that call it; found in the help of the program itself.
+fn commands() -> Vec<Vec<String>> {
+    let named = |words: &[&str]| -> Vec<String> {
+        let (_, help) = alone(&[words, &["--help"]].concat());
+        let list = help.split("\nCommands:\n").nth(1).unwrap_or_default();
+        let lines = list.lines().take_while(|line| line.starts_with("  "));
+        let names = lines.filter_map(|line| line.split_whitespace().next());
+        names.filter(|name| *name != "help").map(str::to_owned).collect()
+    };
+    let mut commands = vec![Vec::new()];
+    for name in named(&[]) {
+        let inner = named(&[&name]);
+        commands.push(vec![name.clone()]);
+        commands.extend(inner.into_iter().map(|inner| vec![name.clone(), inner]));
+    }
+    commands
+}
+
+#[test]
+fn every_command_has_help_with_an_example_that_it_understands() {
+    let commands = commands();
+    for words in &commands {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let (code, help) = alone(&[&words[..], &["--help"]].concat());
+        assert_eq!(code, Some(0), "{words:?}");
+        let examples = help.split("\nExample").nth(1);
+        let examples = examples.unwrap_or_else(|| panic!("{words:?} has no example:\n{help}"));
+        let call = [&["foregate"], &words[..]].concat().join(" ");
+        assert!(examples.contains(&call), "{words:?} has an example of something else:\n{help}");
+        // clap reads flags before it sees --help, so a flag that is not there is an error here.
+        let of_us = examples.split(['|', '\n', '>']).filter(|it| it.contains("foregate "));
+        for example in of_us.filter(|example| !example.contains(".com/")) {
+            let line = example.split_once("foregate ").unwrap().1;
+            let given = line.split_whitespace().chain(["--help"]).collect::<Vec<_>>();
+            assert_eq!(alone(&given).0, Some(0), "{example}");
+        }
+        let (code, usage) = alone(&[&words[..], &["--nonsense"]].concat());
+        assert_eq!((code, usage.contains("--nonsense")), (Some(2), true), "{words:?}: {usage}");
+    }
+    assert!(commands.len() >= 10, "{commands:?}");
+}
+
+/// The names of an object's members.
+fn members(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn scripts_find_every_member_that_the_contract_names_and_null_where_it_says_so() {
+    let has = |value: &Value, names: &[&str]| {
+        let found = members(value);
+        for name in names {
+            assert!(found.contains(name), "{name} is missing: {value}");
+        }
+    };
+    let config = Config::new("members", "secure = false\nsame_site = \"strictly\"");
+    let (_, checked) = config.json(&["check", "--json"], "");
+    assert_eq!(members(&checked), ["ok", "problems"]);
+    let problem = ["column", "file", "hint", "key", "line", "message", "severity"];
+    assert_eq!(members(&checked["problems"][0]), problem);
+
+    let config = Config::new("members", "[login]\nurl = \"https://login.example.com/\"");
+    let of_explain = [
+        "app", "rule", "access", "roles", "decision", "reason", "status", "location", "path",
+        "session", "upstream", "notes",
+    ];
+    let url = "https://app.example.com/a";
+    let (code, refused) = config.json(&["explain", "--json", url], "");
+    has(&refused, &of_explain);
+    assert_eq!(
+        (code, &refused["decision"]),
+        (Some(0), &json!("refuse")),
+        "saying no is no failure"
+    );
+    let nothing = [&refused["rule"], &refused["session"], &refused["upstream"]];
+    assert_eq!(nothing, [&Value::Null; 3]);
+    assert_eq!((&refused["location"], &refused["access"]), (&Value::Null, &json!("session")));
+    let (_, lost) = config.json(&["explain", "--json", "https://elsewhere.example/"], "");
+    has(&lost, &of_explain);
+    assert_eq!((&lost["app"], &lost["access"]), (&Value::Null, &Value::Null));
+
+    let claims = json!({ "sub": "1", "accessToken": "opaque", "exp": 1_767_229_200 });
+    let cookie = cookie_header(V4, &seal_v4(SECRET, &claims.to_string(), random()));
+    let asked = ["explain", "--json", "--now", NOW, "--cookie", &cookie, url];
+    let (_, passed) = config.json(&asked, "");
+    has(&passed, &of_explain);
+    has(&passed["upstream"], &["url", "set", "remove"]);
+    let session = [
+        "name",
+        "format",
+        "secret",
+        "subject",
+        "roles",
+        "expires_at",
+        "access_expires_at",
+        "freshness",
+    ];
+    has(&passed["session"], &session);
+    assert_eq!(passed["session"]["access_expires_at"], Value::Null, "nothing tells it");
+
+    let decode = ["session", "decode", "--json", "--now", NOW];
+    let (_, opened) = config.json(&decode, &cookie);
+    let of_opened = [
+        "opened",
+        "name",
+        "format",
+        "secret",
+        "claims",
+        "expires_at",
+        "access_expires_at",
+        "freshness",
+        "others",
+    ];
+    has(&opened, &of_opened);
+    let (_, closed) = config.json(&decode, "");
+    has(&closed, &["opened", "reason", "others"]);
+}
+
+#[test]
+fn an_upstream_behind_a_socket_is_told_apart_from_the_path() {
+    let config = Config::new("socket", "[login]\nurl = \"https://login.example.com/\"");
+    let text = std::fs::read_to_string(&config.0).unwrap();
+    std::fs::write(&config.0, text.replace("http://127.0.0.1:1", "unix:/run/app.sock")).unwrap();
+    let asked = ["explain", "--json", "--role", "a", "https://app.example.com/a/b?c=1"];
+    let (_, told) = config.json(&asked, "");
+    assert_eq!(told["upstream"]["url"], "unix:/run/app.sock:/a/b?c=1");
+}
+
+#[test]
+fn bash_completes_commands_flags_and_words() {
+    let (code, script) = alone(&["completions", "bash"]);
+    assert_eq!(code, Some(0));
+    if Command::new("bash").arg("--version").output().is_err() {
+        eprintln!("left out: there is no bash");
+        return;
+    }
+    let check = |line: &str, expected: &[&str], unexpected: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+        // What bash itself sets before it calls a completion function, and reads after it.
+        let ask = format!(
+            "{script}\ncomplete -p foregate >/dev/null || exit 1\nCOMP_WORDS=({})\nCOMP_CWORD={}\n\
+             _foregate foregate \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD-1]}}\"\n\
+             printf '%s\\n' \"${{COMPREPLY[@]}}\"\n",
+            quoted.join(" "),
+            words.len() - 1
+        );
+        let output = Command::new("bash").args(["--norc", "-c", &ask]).output().unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let offered: Vec<&str> = printed.lines().collect();
+        for word in expected {
+            assert!(offered.contains(word), "{line:?} offers {offered:?}, not {word}");
+        }
+        assert!(!offered.contains(&unexpected), "{line:?} offers {offered:?}");
+    };
+    check("foregate ex", &["explain"], "run");
+    check("foregate session ", &["decode", "mint"], "explain");
+    check("foregate session mint --fo", &["--format"], "--claims");
+    check("foregate session mint --format ", &["next-auth-v4", "authjs-v5"], "--format");
+    check("foregate completions ", &["bash", "zsh", "fish"], "explain");
+    check("foregate explain --c", &["--config", "--cookie", "--claims"], "--method");
+}
+
+#[test]
+fn the_other_shells_have_scripts_of_their_own() {
+    for (shell, start) in [("zsh", "#compdef foregate"), ("fish", "# Print an optspec")] {
+        let (code, script) = alone(&["completions", shell]);
+        assert_eq!(code, Some(0));
+        assert!(script.starts_with(start), "{shell}: {}", &script[..80]);
+        assert!(script.contains("explain") && script.contains("set-cookie"), "{shell}");
+    }
+    let (code, told) = alone(&["completions", "tcsh"]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("bash") && told.contains("fish"), "{told}");
 }

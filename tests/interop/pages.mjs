@@ -3,7 +3,7 @@
 //
 // Environment: PARENT (parent domain of the hosts), PORT (the gate's), PORT_WITHOUT_LOGIN (of a gate that
 // knows no login), BOB and ADA (cookies, `name=value`: of somebody without a role, and of somebody whose
-// tokens cannot be renewed), ELSEWHERE (the origin to which the login page sends people on), SCREENSHOTS (a
+// tokens cannot be renewed), ADMIN (the gate's admin listener), ELSEWHERE (the origin to which the login page sends people on), SCREENSHOTS (a
 // directory), CHROMIUM (default /usr/bin/chromium).
 //
 // Prints one line of JSON per page and ends with 1 if one of them is not as it should be.
@@ -14,7 +14,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
-const { PARENT, PORT, PORT_WITHOUT_LOGIN, BOB, ADA, ELSEWHERE, SCREENSHOTS } = process.env;
+const { PARENT, PORT, PORT_WITHOUT_LOGIN, BOB, ADA, ADMIN, ELSEWHERE, SCREENSHOTS } = process.env;
 const { CHROMIUM = "/usr/bin/chromium" } = process.env;
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const app = `http://app.${PARENT}:${PORT}`;
@@ -121,6 +121,29 @@ for (const page of pages) {
     assert.notEqual(await look(page, "light"), await look(page, "dark"), "dark is not light");
   });
 }
+
+// It comes last among the pages, so that there is something to tell.
+await step("the status page of the admin listener", async () => {
+  const url = `http://${ADMIN}/`;
+  for (const colorScheme of ["light", "dark"]) {
+    for (const width of [1200, 320]) {
+      const { page, asked, complaints } = await visitor({ colorScheme, viewport: { width, height: 800 } });
+      await page.goto(url);
+      assert.equal(await page.title(), "Foregate: ready");
+      assert.match(await page.locator(".watch").textContent(), /backend: unavailable/);
+      assert.match(await page.locator("main").textContent(), /upstream_timeout/);
+      await page.screenshot({ path: join(SCREENSHOTS, `status-${colorScheme}-${width}.png`), fullPage: true });
+      await page.evaluate(axe);
+      const { violations } = await page.evaluate(() => globalThis.axe.run());
+      assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`), []);
+      const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      assert.ok(overflow <= 0, `${overflow} pixels too wide`);
+      assert.deepEqual(asked.filter((asked) => asked !== url && !asked.startsWith("data:")), []);
+      assert.deepEqual(complaints, []);
+      await page.context().close();
+    }
+  }
+});
 
 await step("try again asks for the same page", async () => {
   const { page, asked } = await visitor({});
