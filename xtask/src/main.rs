@@ -26,7 +26,8 @@ enum Task {
         /// Only what runs offline and in under three minutes; says what it leaves out.
         #[arg(long, conflicts_with = "full")]
         quick: bool,
-        /// With Envoy (40 MB), and half a minute of fuzzing for each parser of outside bytes, too.
+        /// With Envoy (40 MB), Keycloak (330 MB), and half a minute of fuzzing for each parser of
+        /// outside bytes, too.
         #[arg(long)]
         full: bool,
     },

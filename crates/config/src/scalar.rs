@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
+use serde::ser::{Serialize, Serializer};
 
 /// `"90s"`, `"1h30m"`: numbers with a unit behind each, one of `d h m s ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,31 @@ impl Size {
     }
 }
 
+impl fmt::Display for Span {
+    /// With the largest unit of which it holds at least two: `90s`, `15m`, `30d`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let milliseconds = self.0.as_millis();
+        let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+        let whole = |unit: u128| milliseconds.is_multiple_of(unit);
+        let fits = |(unit, _): &(u128, &str)| whole(*unit) && milliseconds >= 2 * unit;
+        let seconds = (1_000, "s");
+        match units.into_iter().find(fits).or_else(|| whole(1_000).then_some(seconds)) {
+            Some((unit, name)) => write!(f, "{}{name}", milliseconds / unit),
+            None => write!(f, "{milliseconds}ms"),
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes if bytes > 0 && bytes % (1 << 20) == 0 => write!(f, "{}MiB", bytes >> 20),
+            bytes if bytes > 0 && bytes % (1 << 10) == 0 => write!(f, "{}KiB", bytes >> 10),
+            bytes => write!(f, "{bytes}B"),
+        }
+    }
+}
+
 /// `90s30…` as 90, `s` and `30…`.
 fn leading_amount(text: &str) -> Option<(u64, &str, &str)> {
     let digits = text.find(|letter: char| !letter.is_ascii_digit())?;
@@ -71,7 +97,7 @@ fn leading_amount(text: &str) -> Option<(u64, &str, &str)> {
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 macro_rules! text_scalar {
-    ($type:ident, $expected:literal, $pattern:literal) => {
+    ($type:ident, $noun:literal, $expected:literal, $pattern:literal) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Text;
@@ -91,13 +117,24 @@ macro_rules! text_scalar {
             }
         }
 
+        /// For the defaults in the schema.
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
         impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
             fn schema_name() -> Cow<'static, str> {
-                stringify!($type).into()
+                $noun.into()
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "pattern": $pattern })
+                json_schema!({ "type": "string", "title": $noun, "pattern": $pattern })
             }
         }
     };
@@ -105,11 +142,13 @@ macro_rules! text_scalar {
 
 text_scalar!(
     Span,
+    "duration",
     "a duration such as \"90s\", \"15m\" or \"1h30m\" (units: d, h, m, s, ms)",
     r"^\s*([0-9]+\s*(d|h|m|s|ms)\s*)+$"
 );
 text_scalar!(
     Size,
+    "size",
     "a size such as \"64KiB\" (units: B, KB, KiB, MB, MiB)",
     r"^\s*[0-9]+\s*(B|KB|KiB|MB|MiB)\s*$"
 );
@@ -138,7 +177,17 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
+impl Serialize for Count {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
 impl JsonSchema for Count {
+    fn inline_schema() -> bool {
+        true
+    }
+
     fn schema_name() -> Cow<'static, str> {
         "Count".into()
     }
@@ -179,7 +228,19 @@ macro_rules! words {
             }
         }
 
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(match self {
+                    $(Self::$variant => $word),+
+                })
+            }
+        }
+
         impl schemars::JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
             fn schema_name() -> std::borrow::Cow<'static, str> {
                 stringify!($name).into()
             }
@@ -191,6 +252,38 @@ macro_rules! words {
     };
 }
 pub(crate) use words;
+
+/// Reads an enum that the file writes as a string or as a table.
+macro_rules! text_or_table {
+    ($type:ident, $expected:literal, $text:expr, $table:expr) => {
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Either;
+                impl<'de> serde::de::Visitor<'de> for Either {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str($expected)
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        Ok($text(text))
+                    }
+
+                    fn visit_map<A: serde::de::MapAccess<'de>>(
+                        self,
+                        map: A,
+                    ) -> Result<$type, A::Error> {
+                        let table = serde::de::value::MapAccessDeserializer::new(map);
+                        serde::Deserialize::deserialize(table).map($table)
+                    }
+                }
+                deserializer.deserialize_any(Either)
+            }
+        }
+    };
+}
+pub(crate) use text_or_table;
 
 /// `"a", "b" or "c"`.
 pub(crate) fn one_of(words: &[&str]) -> String {
@@ -233,6 +326,20 @@ mod tests {
         check_span("36501d", None);
         check_span("18446744073709551616s", None);
         check_span("18446744073709551615d", None);
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_the_same() {
+        for (seconds, text) in
+            [(0, "0s"), (5, "5s"), (60, "60s"), (75, "75s"), (120, "2m"), (2_592_000, "30d")]
+        {
+            let span = Span(Duration::from_secs(seconds));
+            assert_eq!((span.to_string().as_str(), Span::parse(text)), (text, Some(span)));
+        }
+        assert_eq!(Span(Duration::from_millis(1_250)).to_string(), "1250ms");
+        for text in ["64KiB", "2MiB", "1025B", "0B"] {
+            assert_eq!(Size::parse(text).unwrap().to_string(), text);
+        }
     }
 
     fn check_size(text: &str, bytes: Option<usize>) {

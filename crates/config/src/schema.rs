@@ -1,16 +1,61 @@
-//! The JSON Schema of proxy.toml, for editors and for "did you mean".
+//! The JSON Schema of proxy.toml, for editors, for docs/reference.md and for "did you mean".
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::key::{Key, Step};
 use crate::raw;
 
-/// The JSON Schema (draft 2020-12) of proxy.toml. Keys whose feature does not exist yet are not
-/// in it.
+/// The JSON Schema (draft 2020-12) of proxy.toml: every key with its meaning, its default where it
+/// has one, and examples. Keys whose feature does not exist yet are not in it.
+///
+/// It says less than `check` where a value must agree with another one, or is more than its shape.
 pub fn schema() -> Value {
-    schemars::schema_for!(raw::File).to_value()
+    let mut schema = schemars::schema_for!(raw::File).to_value();
+    tidy(&mut schema);
+    schema
+}
+
+/// TOML has no null, so absent is not a value; and the comments are one line each.
+fn tidy(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            object.values_mut().for_each(tidy);
+            tidy_object(object);
+        }
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
+
+fn tidy_object(object: &mut Map<String, Value>) {
+    if let Some(Value::String(text)) = object.get_mut("description") {
+        *text = text.replace('\n', " ");
+    }
+    if object.get("default").is_some_and(Value::is_null) {
+        object.remove("default");
+    }
+    if let Some(Value::Array(types)) = object.get_mut("type") {
+        types.retain(|name| name != "null");
+        if let [only] = &types[..] {
+            let only = only.clone();
+            object.insert("type".to_owned(), only);
+        }
+    }
+    if let Some(Value::Array(words)) = object.get_mut("enum") {
+        words.retain(|word| !word.is_null());
+    }
+    if let Some(Value::Array(choices)) = object.get_mut("anyOf") {
+        choices.retain(|choice| choice["type"] != "null");
+        if let [Value::Object(only)] = &mut choices[..] {
+            let only = std::mem::take(only);
+            object.remove("anyOf");
+            for (name, value) in only {
+                object.entry(name).or_insert(value);
+            }
+        }
+    }
 }
 
 /// The names that the table at `key` may have; none where any will do.

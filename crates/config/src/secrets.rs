@@ -29,6 +29,8 @@ pub(crate) fn resolve(
         }
         (Some(name), None) => match environment.variable(name) {
             Some(text) => present(Secret::new(text), &format!("the variable {name}")),
+            None if could_be_secret(name) => Err(Fault::new("there is no such variable")
+                .hint("write a secret itself as a plain string; env takes a variable's name")),
             None => Err(Fault::new(format!("the variable {name} is not set"))
                 .hint(format!("export {name}=… before Foregate starts"))),
         },
@@ -39,6 +41,8 @@ pub(crate) fn resolve(
                 let text = text.strip_suffix('\r').unwrap_or(text);
                 present(Secret::new(text), &format!("the file {path}"))
             }
+            Err(_) if could_be_secret(path) => Err(Fault::new("there is no such file")
+                .hint("write a secret itself as a plain string; file takes an absolute path")),
             Err(error) => Err(Fault::new(format!("the file {path}: {}", unread(&error)))),
         },
         _ => Err(Fault::new("expected exactly one of env and file")),
@@ -49,6 +53,16 @@ pub(crate) fn resolve(
 /// Else it may be the secret itself that stands here, and must not be shown.
 fn is_variable_name(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// Whether somebody may have put the secret itself where the name of its place belongs. It is then
+/// not shown: logs of a start that failed are passed around.
+fn could_be_secret(place: &str) -> bool {
+    let has = |kind: fn(&char) -> bool| place.chars().any(|letter| kind(&letter));
+    let is_path = place.starts_with(['/', '.', '~']);
+    let is_name =
+        place.contains('_') && !(has(char::is_ascii_lowercase) && has(char::is_ascii_uppercase));
+    place.len() >= SHORTEST && !is_path && !is_name
 }
 
 fn present(secret: Secret, place: &str) -> Result<Secret, Fault> {
@@ -195,6 +209,21 @@ mod tests {
         check("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", known);
         check("12345678901234567890123456789012", known);
         check("abababababababab", known);
+    }
+
+    #[test]
+    fn a_place_is_shown_unless_it_could_be_the_secret_itself() {
+        let check =
+            |place: &str, hidden: bool| assert_eq!(could_be_secret(place), hidden, "{place}");
+        check("q9S0cW6oM2yV0v7VtV8uS1y2mN5zD3xKfJ4hL6pR8tU=", true);
+        check("q9S0cW6oM2yV0v7V_V8uS1y2mN5zD3xKfJ4hL6pR8tU", true);
+        check("0f3a9c1e5b7d28460f3a9c1e5b7d2846", true);
+        check("correct horse battery staple", true);
+        check("/run/secrets/nextauth-secret", false);
+        check("./secrets/nextauth-secret", false);
+        check("NEXTAUTH_SECRET", false);
+        check("ACME_PRODUCTION_NEXTAUTH_SECRET_2", false);
+        check("secret.txt", false);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foregate_policy::Rules;
-use foregate_refresh::Backend;
+use foregate_refresh::{Backend, LedgerAddress};
 use foregate_session::{ClaimPath, Keyring, Session};
 use http::HeaderName;
 use ipnet::IpNet;
@@ -70,6 +70,8 @@ pub struct Server {
     pub https: Option<SocketAddr>,
     /// Health, metrics, status; `None`: switched off with an empty string.
     pub admin: Option<Listen>,
+    /// `admin` was asked for, so it must be had; else it is the default.
+    pub admin_is_set: bool,
     /// At least 1; the CPUs of this machine where the file says 0.
     pub workers: usize,
     pub trusted_proxies: TrustedProxies,
@@ -199,6 +201,7 @@ impl BackendChoice {
 pub struct Refresh {
     /// Refresh once less than this is left of an access token.
     pub ahead: Duration,
+    pub ledger: LedgerAddress,
     pub ledger_entries: usize,
     /// A 401 from the app brings one refresh and one replay.
     pub on_upstream_401: bool,

@@ -56,6 +56,11 @@ impl Certificate {
         &self.key
     }
 
+    /// The DNS names that it names.
+    pub fn dns_names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|name| &**name)
+    }
+
     /// Whether a browser that asked for `host` takes this certificate for it: the name itself, a
     /// wildcard in place of its first label (RFC 9525 §6.3), or the address. Letter case and a
     /// final dot do not matter; a port must not be there.

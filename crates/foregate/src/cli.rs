@@ -3,13 +3,19 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 /// A reverse proxy for apps that share one NextAuth.js or Auth.js login.
 ///
 /// It opens the session cookie, keeps the access token in it fresh, decides who may pass, and hands
 /// each request to its app with `Authorization: Bearer …`.
 #[derive(Parser)]
-#[command(name = "foregate", version, arg_required_else_help = true)]
+#[command(
+    name = "foregate",
+    version,
+    arg_required_else_help = true,
+    after_help = "Example:\n  foregate demo"
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -45,9 +51,25 @@ pub(crate) enum Command {
     )]
     Explain(ExplainArgs),
     /// Open or write session cookies with the configured secrets.
+    #[command(
+        after_help = "Example:\n  foregate session mint --claims claims.json | foregate session decode"
+    )]
     Session {
         #[command(subcommand)]
         command: SessionCommand,
+    },
+    /// Ask a running gate whether it is ready, for probes in images without a shell.
+    ///
+    /// Exit code 0: it is. 1: it is not, or did not answer within 3 s.
+    #[command(after_help = HEALTH)]
+    Health {
+        /// The admin listener, as `http://host:port` or `unix:/path`; by default server.admin of the
+        /// configuration.
+        #[arg(long, value_name = "URL")]
+        admin: Option<String>,
+        /// Where to read server.admin; by default proxy.toml, where there is one.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Try it: the proxy with a backend, two apps and a sign-in form, all on this machine.
     #[command(after_help = "Example:\n  foregate demo")]
@@ -56,7 +78,31 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Print the JSON Schema of proxy.toml, with which editors complete and validate it.
+    ///
+    /// Even Better TOML and other editors with Taplo take it by a first line in proxy.toml:
+    /// `#:schema ./proxy.schema.json`.
+    #[command(after_help = "Example:\n  foregate schema > proxy.schema.json")]
+    Schema,
+    /// Print the completions of these commands for a shell.
+    #[command(after_help = COMPLETIONS)]
+    Completions {
+        /// Which shell's.
+        shell: Shell,
+    },
 }
+
+const HEALTH: &str = "Examples:
+  foregate health
+  foregate health --admin unix:/run/foregate/admin.sock
+
+As a probe of Docker:
+  HEALTHCHECK CMD [\"foregate\", \"health\", \"--config\", \"/etc/foregate/proxy.toml\"]";
+
+const COMPLETIONS: &str = "Examples:
+  foregate completions bash > /etc/bash_completion.d/foregate
+  foregate completions zsh > \"${fpath[1]}/_foregate\"
+  foregate completions fish > ~/.config/fish/completions/foregate.fish";
 
 #[derive(Args)]
 pub(crate) struct Config {

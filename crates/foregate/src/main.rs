@@ -2,10 +2,13 @@
 
 mod check;
 mod cli;
+mod completions;
 mod demo;
 mod explain;
+mod health;
 mod reload;
 mod run;
+mod schema;
 mod session;
 mod telemetry;
 mod workers;
@@ -30,6 +33,9 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => explain::command(&arguments),
         Command::Demo { config } => demo::command(config.as_deref()),
         Command::Session { command } => session::command(command),
+        Command::Health { admin, config } => health::command(admin.as_deref(), config.as_deref()),
+        Command::Schema => schema::command(),
+        Command::Completions { shell } => completions::command(shell),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use foregate_config::{Environment, Loaded, Problem, Server, Severity, Snapshot, SourceFile};
 use foregate_proxy::Live;
+use foregate_refresh::LedgerAddress;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -19,14 +20,13 @@ pub(crate) struct Reloader {
     /// What the latest attempt read, good or not: only another change is worth another attempt.
     files: Vec<SourceFile>,
     started_with: Fixed,
-    /// Of the configuration in force; the first is 1.
-    generation: u64,
 }
 
 /// What was set up at the start and stays until the end of the process.
 struct Fixed {
     server: Server,
     connections: Option<usize>,
+    ledger: LedgerAddress,
     ledger_entries: usize,
 }
 
@@ -42,9 +42,9 @@ impl Reloader {
             started_with: Fixed {
                 server: snapshot.server.clone(),
                 connections: snapshot.limits.connections,
+                ledger: snapshot.refresh.ledger.clone(),
                 ledger_entries: snapshot.refresh.ledger_entries,
             },
-            generation: 1,
             live,
         })
     }
@@ -94,19 +94,16 @@ impl Reloader {
                 for key in self.keep_what_is_fixed(&mut snapshot) {
                     tracing::warn!(key, "changed, but takes effect at the next start only");
                 }
-                self.live.store(snapshot);
-                self.generation += 1;
-                tracing::info!(generation = self.generation, "reloaded");
+                let generation = self.live.store(snapshot);
+                tracing::info!(generation, "reloaded");
             }
             Err(unusable) => {
                 self.files = unusable.files;
                 for problem in &unusable.problems {
                     tell(problem);
                 }
-                tracing::error!(
-                    generation = self.generation,
-                    "not reloaded: the configuration in force stays"
-                );
+                let generation = self.live.keep(in_short(&unusable.problems));
+                tracing::error!(generation, "not reloaded: the configuration in force stays");
             }
         }
         Ok(())
@@ -115,7 +112,7 @@ impl Reloader {
     /// The keys that differ from what the process started with. `snapshot` gets what is really in
     /// use: a listener that stays needs its certificates.
     fn keep_what_is_fixed(&self, snapshot: &mut Snapshot) -> Vec<&'static str> {
-        let Fixed { server: fixed, connections, ledger_entries } = &self.started_with;
+        let Fixed { server: fixed, connections, ledger, ledger_entries } = &self.started_with;
         let server = &mut snapshot.server;
         let keys = [
             ("server.http", server.http != fixed.http),
@@ -124,6 +121,7 @@ impl Reloader {
             ("server.workers", server.workers != fixed.workers),
             ("server.reuse_port", server.reuse_port != fixed.reuse_port),
             ("limits.connections", snapshot.limits.connections != *connections),
+            ("refresh.ledger", snapshot.refresh.ledger != *ledger),
             ("refresh.ledger_entries", snapshot.refresh.ledger_entries != *ledger_entries),
         ];
         server.http.clone_from(&fixed.http);
@@ -132,6 +130,7 @@ impl Reloader {
         server.workers = fixed.workers;
         server.reuse_port = fixed.reuse_port;
         snapshot.limits.connections = *connections;
+        snapshot.refresh.ledger.clone_from(ledger);
         snapshot.refresh.ledger_entries = *ledger_entries;
         snapshot.tls = match fixed.https {
             Some(_) => snapshot.tls.take().or_else(|| self.live.load().tls.clone()),
@@ -149,6 +148,18 @@ const SETTLED_AFTER: Duration = Duration::from_millis(300);
 async fn again(files: &[SourceFile]) -> Result<Vec<SourceFile>, JoinError> {
     let files = files.to_vec();
     spawn_blocking(move || files.iter().map(SourceFile::again).collect()).await
+}
+
+/// The first error, and how many more there are.
+fn in_short(problems: &[Problem]) -> String {
+    let errors = || problems.iter().filter(|problem| problem.severity == Severity::Error);
+    let more = match errors().count().saturating_sub(1) {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let first = errors().next().map(ToString::to_string).unwrap_or_default();
+    let first = first.lines().next().unwrap_or_default();
+    format!("{}{more}", first.strip_prefix("error: ").unwrap_or(first))
 }
 
 fn tell(problem: &Problem) {

@@ -5,11 +5,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use foregate_config::{Limits, Listen, Loaded, Snapshot};
-use foregate_proxy::{Capacity, HttpEndpoint, Listeners, Live, Stop};
-use foregate_refresh::{Event, Ledger, MemoryLedger, Outcome, RefreshSettings, Refresher};
+use foregate_config::{Limits, Listen, Loaded, Server};
+use foregate_proxy::{
+    Admin, Capacity, HttpEndpoint, ListenError, Listeners, Live, SocketFiles, Stop,
+};
+use foregate_refresh::{
+    Event, Ledger, LedgerEvent, LedgerState, Outcome, RefreshSettings, Refresher,
+};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::reload::Reloader;
 use crate::workers::Workers;
@@ -45,9 +50,10 @@ pub(crate) fn serve(
     }
     let server = snapshot.server.clone();
     let capacity = capacity(&snapshot.limits);
-    let refresher = refresher(control, &snapshot);
     let live = Arc::new(Live::new(snapshot));
+    let refresher = refresher(control, &live)?;
     let listeners = Listeners::open(&server, &live)?;
+    let admin_listener = admin_listener(&server)?;
     let (addresses, socket_files) = (listeners.addresses()?, listeners.socket_files());
     if let Some(path) = path {
         let _inside = control.enter();
@@ -55,13 +61,24 @@ pub(crate) fn serve(
     }
     let (stop, stopping) = Stop::new();
     let count = server.workers;
-    let mut workers =
-        Workers::start(count, &listeners, &live, &refresher, &capacity, &stopping)?;
+    let mut workers = Workers::start(count, &listeners, &live, &refresher, &capacity, &stopping)?;
     // The workers hold the queues now; when the last of them lets go they close.
     drop(listeners);
     for (listener, address) in &addresses {
         tracing::info!(listener, %address, workers = count, "listening");
     }
+    let admin = Admin {
+        live: Arc::clone(&live),
+        refresher: refresher.clone(),
+        capacity,
+        stopping,
+        listeners: addresses.clone(),
+    };
+    let leaving = Arc::new(Notify::new());
+    let admin = match admin_listener {
+        Some(listener) => Some(administer(control, admin, listener, Arc::clone(&leaving))?),
+        None => None,
+    };
     ready(&addresses)?;
 
     control.block_on(async {
@@ -69,6 +86,10 @@ pub(crate) fn serve(
         let server = live.load().server.clone();
         tracing::info!("stopping");
         stop.begin();
+        // Where a successor shares the port, it is the one to be asked from here on.
+        if server.reuse_port {
+            leaving.notify_one();
+        }
         tokio::time::sleep(server.drain_delay).await;
         stop.close();
         let finish = async {
@@ -79,20 +100,58 @@ pub(crate) fn serve(
             tracing::warn!("requests were still running at the end of shutdown_grace");
         }
         socket_files.remove();
+        if let Some(socket_files) = &admin {
+            socket_files.remove();
+        }
         tracing::info!("stopped");
         Ok(())
     })
 }
 
-/// As many visitors as the file handles allow, each of whom may need another one towards an app.
+/// The operator's listener. A default that nobody asked for is no reason not to serve: there may be
+/// another gate on this machine.
+fn admin_listener(server: &Server) -> Result<Option<Listeners>, ListenError> {
+    match Listeners::open_admin(server) {
+        Err(error @ ListenError::Bind { .. }) if !server.admin_is_set => {
+            let hint = "set server.admin to another address, or to \"\" for none";
+            let error = anyhow::Error::from(error);
+            tracing::warn!(hint, "no health, no metrics and no status page: {error:#}");
+            Ok(None)
+        }
+        opened => opened,
+    }
+}
+
+/// Begins to answer the operator, and tells where. This ends with the process, or when `leaving`.
+fn administer(
+    control: &Runtime,
+    admin: Admin,
+    listener: Listeners,
+    leaving: Arc<Notify>,
+) -> anyhow::Result<SocketFiles> {
+    for (listener, address) in listener.addresses()? {
+        tracing::info!(listener, %address, "listening");
+    }
+    let socket_files = listener.socket_files();
+    control.spawn(async move {
+        match admin.serve(listener, leaving.notified()).await {
+            Ok(()) => tracing::info!("the admin listener is left to whoever else has the port"),
+            Err(error) => tracing::error!(%error, "the admin listener ended"),
+        }
+    });
+    Ok(socket_files)
+}
+
+/// As many visitors as the file handles allow, each of whom may need another one towards an app;
+/// whoever sets a number knows how many of his only idle.
 fn capacity(limits: &Limits) -> Capacity {
     let handles = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(FEWEST_HANDLES);
-    let allowed = handles.saturating_sub(RESERVED_HANDLES) / 2;
+    let allowed = handles.saturating_sub(RESERVED_HANDLES);
     let allowed = usize::try_from(allowed).unwrap_or(usize::MAX).max(1);
     if let Some(wanted) = limits.connections.filter(|wanted| *wanted > allowed) {
         tracing::warn!(wanted, allowed, "limits.connections is more than the file limit allows");
     }
-    Capacity::new(limits.connections.unwrap_or(allowed).min(allowed))
+    Capacity::new(limits.connections.unwrap_or(allowed / 2).min(allowed))
 }
 
 /// What POSIX promises a process.
@@ -100,14 +159,44 @@ const FEWEST_HANDLES: u64 = 256;
 /// For listeners, backends, the log, and the files that are read again.
 const RESERVED_HANDLES: u64 = 64;
 
-fn refresher(control: &Runtime, snapshot: &Snapshot) -> Refresher<HttpEndpoint> {
+fn refresher(control: &Runtime, live: &Arc<Live>) -> anyhow::Result<Refresher<HttpEndpoint>> {
+    let snapshot = live.load();
     let settings = RefreshSettings {
         ledger_entries: snapshot.refresh.ledger_entries,
         remember: snapshot.session_max_age,
     };
-    let ledger = Ledger::Memory(MemoryLedger::new(settings.ledger_entries));
     let runtime = control.handle().clone();
-    Refresher::new(HttpEndpoint::default(), ledger, runtime, settings, report)
+    let ledger = Ledger::open(
+        &snapshot.refresh.ledger,
+        settings.ledger_entries,
+        settings.remember,
+        &runtime,
+        report_ledger,
+    )?;
+    let live = Arc::clone(live);
+    let report = move |event: Event| {
+        live.refreshed(&event);
+        report(event);
+    };
+    Ok(Refresher::new(HttpEndpoint::default(), ledger, runtime, settings, report))
+}
+
+/// What an operator has to know of the ledger, the moment it happens.
+fn report_ledger(event: LedgerEvent) {
+    match event {
+        LedgerEvent::State(LedgerState::Good) => tracing::info!("the ledger is in use"),
+        LedgerEvent::State(LedgerState::Waiting(why)) => {
+            tracing::warn!(why, "waiting for the ledger: nobody is refreshed until it is there");
+        }
+        LedgerEvent::State(LedgerState::AtRisk(why)) => {
+            let risk = "new tokens are in this process alone, and lost if it ends now";
+            tracing::error!(why, "the ledger cannot be used: {risk}");
+        }
+        LedgerEvent::MovedAside { to, why } => {
+            let to = to.display();
+            tracing::error!(why, %to, "the ledger's file was moved aside, and a new one begun");
+        }
+    }
 }
 
 /// One line for each redemption: what came out of it, and on whose side it failed.

@@ -69,7 +69,7 @@ fn decode(
         serde_json::to_writer(&mut out, &decoded)?;
         writeln!(out)?;
     } else {
-        decoded.tell(&mut out)?;
+        decoded.tell(now, &mut out)?;
     }
     Ok(if decoded.opened { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
@@ -103,12 +103,17 @@ struct Opened<'s> {
 struct Other<'s> {
     name: &'s str,
     reason: &'static str,
+    /// For people.
+    #[serde(skip)]
+    detail: String,
 }
 
 impl<'s> Decoded<'s> {
     fn new(survey: &'s Survey, snapshot: &Snapshot, now: UnixSeconds) -> anyhow::Result<Self> {
-        let others =
-            survey.others.iter().map(|(name, why)| Other { name, reason: why.reason() }).collect();
+        let others = survey.others.iter();
+        let others = others
+            .map(|(name, why)| Other { name, reason: why.reason(), detail: why.detail() })
+            .collect();
         Ok(match &survey.session {
             Ok(session) => {
                 let session = Some(Opened::new(session, snapshot, now)?);
@@ -121,18 +126,20 @@ impl<'s> Decoded<'s> {
         })
     }
 
-    fn tell(&self, out: &mut impl Write) -> anyhow::Result<()> {
+    fn tell(&self, now: UnixSeconds, out: &mut impl Write) -> anyhow::Result<()> {
         match &self.session {
             Some(session) => {
                 let format = session.format;
                 writeln!(out, "{} opens: {format}, secret {}", session.name, session.secret)?;
                 let claims: serde_json::Value = serde_json::from_str(session.claims.get())?;
                 writeln!(out, "{claims:#}")?;
-                let time =
-                    |at: Option<i64>| at.map_or_else(|| "unknown".to_owned(), |at| at.to_string());
+                let time = |at: Option<i64>| match at {
+                    Some(at) => format!("{at}, {}", away(at, now)),
+                    None => "unknown".to_owned(),
+                };
                 writeln!(out, "session ends      {}", time(session.expires_at))?;
                 let end = time(session.access_expires_at);
-                writeln!(out, "access token ends {end} ({})", session.freshness)?;
+                writeln!(out, "access token ends {end}: {}", session.freshness)?;
             }
             None => {
                 let detail = self.detail.as_deref().unwrap_or_default();
@@ -140,7 +147,7 @@ impl<'s> Decoded<'s> {
             }
         }
         for other in &self.others {
-            writeln!(out, "not taken: {} ({})", other.name, other.reason)?;
+            writeln!(out, "not taken: {}: {}", other.name, other.detail)?;
         }
         Ok(())
     }
@@ -158,6 +165,16 @@ impl<'s> Opened<'s> {
             freshness: freshness_word(session, snapshot, now),
         })
     }
+}
+
+/// How far a time is from now, as a person counts.
+fn away(at: i64, UnixSeconds(now): UnixSeconds) -> String {
+    let seconds = at.saturating_sub(now);
+    let units = [(86_400, "days"), (3_600, "hours"), (60, "minutes"), (1, "seconds")];
+    let fits = |(unit, _): &(u64, &str)| seconds.unsigned_abs() >= 2 * unit;
+    let (unit, name) = units.into_iter().find(fits).unwrap_or((1, "seconds"));
+    let count = seconds.unsigned_abs() / unit;
+    if seconds < 0 { format!("{count} {name} ago") } else { format!("in {count} {name}") }
 }
 
 /// How the access token stands, in the word that scripts read.

@@ -2,8 +2,11 @@
 
 use std::io::IsTerminal;
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Starts the log. `FOREGATE_LOG` sets levels by module: `warn,foregate::request=info`.
 pub(crate) fn start() {
@@ -12,9 +15,17 @@ pub(crate) fn start() {
         .with_env_var("FOREGATE_LOG")
         .from_env_lossy();
     let log = tracing_subscriber::fmt().with_env_filter(levels).with_writer(std::io::stderr);
+    let may_speak = filter_fn(may_speak);
     if std::io::stderr().is_terminal() {
-        log.with_target(false).init();
+        log.with_target(false).finish().with(may_speak).init();
     } else {
-        log.json().flatten_event(true).init();
+        log.json().flatten_event(true).finish().with(may_speak).init();
     }
+}
+
+/// Libraries know no secret when they see one: h2 quotes the path that it cannot read, with its
+/// query. And a warning of theirs may be any visitor's to cause: h2 has one for each ping that
+/// nobody asked for. So only their errors are heard, whatever the levels are.
+fn may_speak(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("foregate") || *metadata.level() <= Level::ERROR
 }

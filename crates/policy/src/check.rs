@@ -17,9 +17,9 @@ pub(crate) fn warnings(index: usize, spec: &AppSpec, app: &App) -> Vec<Finding> 
     let mut found = match &app.guard {
         Guard::Matcher(_) => {
             let entries = spec.matcher.iter().flatten().enumerate();
-            entries.flat_map(|(item, entry)| warn_of_entry(item, entry)).collect()
+            entries.flat_map(|(item, entry)| warn_of_entry(spec, item, entry)).collect()
         }
-        Guard::Rules { rules, .. } => warn_of_rules(app, rules, &spec.rules),
+        Guard::Rules { rules, .. } => warn_of_rules(app, rules, spec),
     };
     for finding in &mut found {
         finding.place.app = Some(index);
@@ -27,8 +27,10 @@ pub(crate) fn warnings(index: usize, spec: &AppSpec, app: &App) -> Vec<Finding> 
     found
 }
 
-fn warn_of_entry(item: usize, entry: &MatcherSpec) -> Vec<Finding> {
+fn warn_of_entry(spec: &AppSpec, item: usize, entry: &MatcherSpec) -> Vec<Finding> {
     let place = Place { key: "matcher", item: Some(item), ..Place::default() };
+    let names_locale = entry.locale == Some(false);
+    let unheard = unheard(spec, &entry.source, names_locale, place);
     let mut conditions = entry.has.iter().chain(&entry.missing);
     let chosen = conditions.find(|condition| condition.kind != "host").map(|condition| Finding {
         place,
@@ -45,11 +47,32 @@ fn warn_of_entry(item: usize, entry: &MatcherSpec) -> Vec<Finding> {
         message: "Next.js never runs for a pattern with `/` at its end".to_owned(),
         hint: Some("take the slash out; the pattern then matches with and without it".to_owned()),
     });
-    chosen.into_iter().chain(idle).collect()
+    chosen.into_iter().chain(idle).chain(unheard).collect()
+}
+
+/// A pattern that is taken, and that waits for other paths than whoever wrote it believes.
+fn unheard(spec: &AppSpec, source: &str, names_locale: bool, place: Place) -> Option<Finding> {
+    let (first, rest) = match source.strip_prefix('/')?.split_once('/') {
+        Some((first, rest)) => (first, rest),
+        None => (&source[1..], ""),
+    };
+    let is_whole = spec.base_path.is_empty() && spec.locales.is_empty();
+    if is_whole && first.trim_start_matches('\\') == ".foregate" {
+        let message = "no rule is asked below `/.foregate/`: Foregate itself answers there";
+        let hint = Some("take it out".to_owned());
+        return Some(Finding { place, message: message.to_owned(), hint });
+    }
+    let is_locale = |locale: &String| locale.eq_ignore_ascii_case(first);
+    if names_locale || !spec.locales.iter().any(is_locale) {
+        return None;
+    }
+    let message = format!("the locale goes in front by itself: this waits for `/{first}{source}`");
+    Some(Finding { place, message, hint: Some(format!("write `/{rest}`")) })
 }
 
 /// Rules from the first to the last, each held against those above it.
-fn warn_of_rules(app: &App, rules: &[Rule], specs: &[RuleSpec]) -> Vec<Finding> {
+fn warn_of_rules(app: &App, rules: &[Rule], spec_of_app: &AppSpec) -> Vec<Finding> {
+    let specs: &[RuleSpec] = &spec_of_app.rules;
     let mut found = Vec::new();
     let mut above = Above::nothing(app, rules);
     let name = |rule: usize| specs[rule].paths.first().map_or("", String::as_str);
@@ -57,8 +80,9 @@ fn warn_of_rules(app: &App, rules: &[Rule], specs: &[RuleSpec]) -> Vec<Finding> 
         let place = Place { rule: Some(index), key: "rule", ..Place::default() };
         let paths: Vec<OnePath<'_>> = spec.paths.iter().map(|source| OnePath::of(source)).collect();
         for (item, path) in paths.iter().enumerate() {
+            let place = Place { key: "path", item: Some(item), ..place };
+            found.extend(unheard(spec_of_app, path.source, false, place));
             if let Some(fault) = path.fault() {
-                let place = Place { key: "path", item: Some(item), ..place };
                 found.push(Finding {
                     place,
                     message: format!("no request gets here: {fault}"),

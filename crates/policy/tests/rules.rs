@@ -6,7 +6,7 @@ mod common;
 
 use common::{HOST, access, app, compile, get, rules, session, spec};
 use foregate_policy::{
-    Access, ConditionSpec, Field, Head, Host, MatcherSpec, RawHead, Refusal, Rules,
+    Access, AppSpec, ConditionSpec, Field, Head, Host, MatcherSpec, RawHead, Refusal, Rules,
 };
 
 fn decide(rules: &Rules, raw: RawHead<'_>, claims: Option<&str>) -> Result<bool, Refusal> {
@@ -373,6 +373,35 @@ fn a_rule_that_is_hardly_meant_is_warned_of() {
     check(&["admin * /admin/:path*", "public * /admin/login"], &[silent(1)]);
 
     check(&["admin * /a/../b", "admin * /a%2Fb"], &[idle(0), idle(1)]);
+}
+
+#[test]
+fn a_pattern_that_waits_for_other_paths_than_its_author_believes_is_warned_of() {
+    let check = |change: fn(&mut AppSpec), rule: &str, expected: Option<&str>| {
+        let mut app = app(HOST, Access::Session, &[rule]);
+        change(&mut app);
+        let (_, warnings) = compile(vec![app]);
+        let found: Vec<&str> = warnings.iter().map(|it| it.message.as_str()).collect();
+        let expected: Vec<&str> = expected.into_iter().collect();
+        assert_eq!(found, expected, "{rule}");
+        assert!(warnings.iter().all(|it| it.place.key == "path" && it.place.item == Some(0)));
+    };
+    let own = Some("no rule is asked below `/.foregate/`: Foregate itself answers there");
+    check(|_| {}, "public * /.foregate/session", own);
+    check(|_| {}, "public * /.foregate", own);
+    check(|_| {}, "public * /.foregated", None);
+    check(|app| app.base_path = "/docs".to_owned(), "public * /.foregate/session", None);
+
+    let languages = |app: &mut AppSpec| {
+        app.locales = vec!["en".to_owned(), "pt-BR".to_owned()];
+        app.default_locale = Some("en".to_owned());
+    };
+    let twice = "the locale goes in front by itself: this waits for";
+    check(languages, "admin * /en/a/:path*", Some(&format!("{twice} `/en/en/a/:path*`")));
+    check(languages, "admin * /pt-br", Some(&format!("{twice} `/pt-br/pt-br`")));
+    check(languages, "admin * /fr/a", None);
+    check(languages, "admin * /english", None);
+    check(|_| {}, "admin * /en/a", None);
 }
 
 #[test]

@@ -7,7 +7,9 @@ use std::time::Duration;
 use foregate_config::{CookieMode, Snapshot};
 use foregate_policy::{Head, Pass, Refusal, Route};
 use foregate_refresh::{Backend, RefreshError, Refresher, TokenEndpoint, Tokens};
-use foregate_session::{CookieView, Cookies, Freshness, Session, ShownSession, UnixSeconds};
+use foregate_session::{
+    CookieView, Cookies, Freshness, NoSession, Session, ShownSession, UnixSeconds,
+};
 
 use crate::app_word::Errand;
 
@@ -22,6 +24,8 @@ pub(crate) struct Grant {
     pub(crate) set_cookies: Vec<String>,
     /// The visitor's own `Authorization` may go to the app.
     pub(crate) own_authorization: bool,
+    /// Why no session was opened, where one was looked for.
+    pub(crate) unopened: Option<NoSession>,
 }
 
 impl Grant {
@@ -44,7 +48,14 @@ impl Grant {
     }
 
     fn new(pass: Pass, session: Option<Session>, cookies: CookieView) -> Self {
-        Self { pass, session, cookies, set_cookies: Vec::new(), own_authorization: false }
+        Self {
+            pass,
+            session,
+            cookies,
+            set_cookies: Vec::new(),
+            own_authorization: false,
+            unopened: None,
+        }
     }
 
     fn view(
@@ -66,6 +77,14 @@ pub(crate) struct Turned {
     pub(crate) why: Refused,
     /// `Set-Cookie` values that the answer owes the visitor all the same.
     pub(crate) set_cookies: Vec<String>,
+    /// Why no session was opened, where one was looked for.
+    pub(crate) unopened: Option<NoSession>,
+}
+
+impl Turned {
+    fn new(why: Refused, set_cookies: Vec<String>) -> Self {
+        Self { why, set_cookies, unopened: None }
+    }
 }
 
 /// Why a request is refused. Each reason has one stable word.
@@ -79,7 +98,7 @@ pub(crate) enum Refused {
 
 impl From<Refusal> for Turned {
     fn from(refusal: Refusal) -> Self {
-        Self { why: Refused::Policy(refusal), set_cookies: Vec::new() }
+        Self::new(Refused::Policy(refusal), Vec::new())
     }
 }
 
@@ -161,13 +180,18 @@ impl<E: TokenEndpoint> Gate<'_, E> {
         now: UnixSeconds,
     ) -> Result<Grant, Turned> {
         let snapshot = self.snapshot;
-        let open = || snapshot.keyring.open(cookies, now).ok();
-        let (route, verdict, session) = match consider(snapshot, head, open, &[], now)? {
-            Considered::Session { route, verdict, session } => (route, verdict, *session),
-            Considered::Stranger { pass, own_authorization } => {
+        let mut unopened = None;
+        let open = || {
+            let opened = snapshot.keyring.open(cookies, now);
+            opened.map_err(|why| unopened = Some(why)).ok()
+        };
+        let (route, verdict, session) = match consider(snapshot, head, open, &[], now) {
+            Ok(Considered::Session { route, verdict, session }) => (route, verdict, *session),
+            Ok(Considered::Stranger { pass, own_authorization }) => {
                 let grant = Grant::stranger(snapshot, pass, cookies);
-                return Ok(Grant { own_authorization, ..grant });
+                return Ok(Grant { own_authorization, unopened, ..grant });
             }
+            Err(refusal) => return Err(Turned { unopened, ..refusal.into() }),
         };
 
         // An app that is asked to sign out must see whom, or it clears nothing.
@@ -178,17 +202,16 @@ impl<E: TokenEndpoint> Gate<'_, E> {
             Standing::Waiting { .. } if !route.needs_session() => {
                 Ok(Grant::stranger(snapshot, route.without_session()?, cookies))
             }
-            Standing::Waiting { reason, retry_after } => Err(Turned {
-                why: Refused::Unavailable { reason, retry_after },
-                set_cookies: Vec::new(),
-            }),
+            Standing::Waiting { reason, retry_after } => {
+                Err(Turned::new(Refused::Unavailable { reason, retry_after }, Vec::new()))
+            }
             Standing::Ended => {
                 let set_cookies = snapshot.keyring.clear_cookies(cookies);
                 match route.without_session() {
                     Ok(pass) => {
                         Ok(Grant { set_cookies, ..Grant::stranger(snapshot, pass, cookies) })
                     }
-                    Err(refusal) => Err(Turned { why: Refused::Policy(refusal), set_cookies }),
+                    Err(refusal) => Err(Turned::new(Refused::Policy(refusal), set_cookies)),
                 }
             }
         }
@@ -257,7 +280,7 @@ impl<E: TokenEndpoint> Gate<'_, E> {
                 let cookies = Grant::view(self.snapshot, &pass, cookies, shown);
                 Ok(Grant { set_cookies, ..Grant::new(pass, Some(session), cookies) })
             }
-            Err(refusal) => Err(Turned { why: Refused::Policy(refusal), set_cookies }),
+            Err(refusal) => Err(Turned::new(Refused::Policy(refusal), set_cookies)),
         }
     }
 }

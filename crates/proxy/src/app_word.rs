@@ -49,7 +49,7 @@ pub(crate) enum Word {
 impl<E: TokenEndpoint> Gate<'_, E> {
     /// Reads the `Set-Cookie` lines of an app's answer, whatever its status, and before it is
     /// decided whether the visitor sees it. `session` is the one that spoke for the request.
-    pub(crate) fn heed(
+    pub(crate) async fn heed(
         &self,
         errand: Errand,
         session: Option<&Session>,
@@ -68,16 +68,24 @@ impl<E: TokenEndpoint> Gate<'_, E> {
         match keyring.app_word(lines, now) {
             AppWord::Silent => Word::Silent,
             AppWord::Cleared if errand == Errand::SignOut => {
-                self.refresher.end(session, now);
+                self.refresher.end(session, now).await;
                 Word::SignedOut
             }
-            AppWord::Given(found) if self.adopts(errand, session, &found, now) => Word::Adopted,
+            AppWord::Given(found) if self.adopts(errand, session, &found, now).await => {
+                Word::Adopted
+            }
             AppWord::Cleared | AppWord::Given(_) | AppWord::Unreadable => Word::Spoken,
         }
     }
 
-    fn adopts(&self, errand: Errand, sent: &Session, found: &Session, now: UnixSeconds) -> bool {
-        errand != Errand::SignIn && self.refresher.adopt(sent, found, now)
+    async fn adopts(
+        &self,
+        errand: Errand,
+        sent: &Session,
+        found: &Session,
+        now: UnixSeconds,
+    ) -> bool {
+        errand != Errand::SignIn && self.refresher.adopt(sent, found, now).await
     }
 }
 
@@ -107,15 +115,19 @@ mod tests {
         let yard = Yard::new("");
         let sent = yard.session("a0", "r0");
         let found = yard.set_cookie("a1", "r1");
-        let heed = |lines: &[&str]| yard.heed("GET", "/", Some(&sent), lines);
-        assert_eq!(heed(&[]), Word::Silent);
-        assert_eq!(heed(&["theme=dark"]), Word::Silent);
-        assert_eq!(heed(&[&yard.set_cookie("a0", "r0")]), Word::Spoken, "rolled, nothing more");
+        let heed = async |lines: &[&str]| yard.heed("GET", "/", Some(&sent), lines).await;
+        assert_eq!(heed(&[]).await, Word::Silent);
+        assert_eq!(heed(&["theme=dark"]).await, Word::Silent);
+        assert_eq!(
+            heed(&[&yard.set_cookie("a0", "r0")]).await,
+            Word::Spoken,
+            "rolled, nothing more"
+        );
         assert_eq!(yard.newest(&sent), None);
-        assert_eq!(heed(&["theme=dark", &found]), Word::Adopted);
+        assert_eq!(heed(&["theme=dark", &found]).await, Word::Adopted);
         assert_eq!(yard.newest(&sent).as_deref(), Some("a1"));
-        assert_eq!(heed(&[&found]), Word::Spoken);
-        assert_eq!(heed(&["next-auth.session-token=junk"]), Word::Spoken);
+        assert_eq!(heed(&[&found]).await, Word::Spoken);
+        assert_eq!(heed(&["next-auth.session-token=junk"]).await, Word::Spoken);
         assert_eq!(yard.newest(&sent).as_deref(), Some("a1"));
     }
 
@@ -125,9 +137,9 @@ mod tests {
         let sent = yard.session("a0", "r0");
         let found = yard.set_cookie("a1", "r1");
         let callback = "/api/auth/callback/credentials";
-        assert_eq!(yard.heed("POST", callback, Some(&sent), &[&found]), Word::Spoken);
-        assert_eq!(yard.heed("GET", "/", None, &[&found]), Word::Spoken);
-        assert_eq!(yard.heed("GET", "/", None, &["theme=dark"]), Word::Silent);
+        assert_eq!(yard.heed("POST", callback, Some(&sent), &[&found]).await, Word::Spoken);
+        assert_eq!(yard.heed("GET", "/", None, &[&found]).await, Word::Spoken);
+        assert_eq!(yard.heed("GET", "/", None, &["theme=dark"]).await, Word::Silent);
         assert_eq!(yard.newest(&sent), None);
     }
 
@@ -137,7 +149,7 @@ mod tests {
         let check = async |method: &str, path: &str, lines: &[&str], word: Word| {
             let yard = Yard::new("");
             let sent = yard.session("a0", "r0");
-            assert_eq!(yard.heed(method, path, Some(&sent), lines), word, "{method} {path}");
+            assert_eq!(yard.heed(method, path, Some(&sent), lines).await, word, "{method} {path}");
             let ended = word == Word::SignedOut;
             assert_eq!(yard.is_signed_out(&sent).await, ended, "{method} {path}");
         };

@@ -41,7 +41,7 @@ impl<E: TokenEndpoint> Gate<'_, E> {
         peer: &Peer,
         request_id: &RequestId,
         now: UnixSeconds,
-        record: &mut Record,
+        record: &mut Record<'_>,
     ) -> Response<Full<Bytes>> {
         let snapshot = self.snapshot;
         let by_app_name = snapshot.rules.is_app_host(own.host());
@@ -74,9 +74,9 @@ impl<E: TokenEndpoint> Gate<'_, E> {
             }
         };
         record.read(&asked);
-        match self.decision(&asked, &question, &headers, now).await {
+        match self.decision(&asked, &question, &headers, now, record).await {
             Ok(grant) => {
-                record.passed(snapshot, &grant.pass);
+                record.passed(&grant, &request::cookies(&headers));
                 let mut response = granted(&grant, &headers, snapshot);
                 if !by_app_name {
                     let cookies = cookies_for_app(&grant.cookies, &headers);
@@ -106,6 +106,7 @@ impl<E: TokenEndpoint> Gate<'_, E> {
         question: &Question<'_>,
         headers: &HeaderMap,
         now: UnixSeconds,
+        record: &mut Record<'_>,
     ) -> Result<Grant, Reply> {
         let scheme = question.scheme.as_str();
         let refused =
@@ -116,8 +117,11 @@ impl<E: TokenEndpoint> Gate<'_, E> {
                 false => refused(&Refused::Policy(Refusal::UnknownHost)),
             });
         }
-        let admitted = self.admit(asked, &request::cookies(headers), now).await;
-        admitted.map_err(|turned| refused(&turned.why).with_cookies(turned.set_cookies))
+        let cookies = request::cookies(headers);
+        self.admit(asked, &cookies, now).await.map_err(|turned| {
+            record.turned(asked, &turned, &cookies, now);
+            refused(&turned.why).with_cookies(turned.set_cookies)
+        })
     }
 }
 

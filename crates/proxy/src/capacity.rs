@@ -9,6 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 #[derive(Clone)]
 pub struct Capacity {
     places: Arc<Semaphore>,
+    /// All of them.
+    count: usize,
     /// With fewer places left, visitors are asked not to linger.
     few: usize,
 }
@@ -20,7 +22,7 @@ impl Capacity {
     /// Places for `connections` at once.
     pub fn new(connections: usize) -> Self {
         let places = connections.clamp(1, Semaphore::MAX_PERMITS);
-        Self { places: Arc::new(Semaphore::new(places)), few: places / 8 }
+        Self { places: Arc::new(Semaphore::new(places)), count: places, few: places / 8 }
     }
 
     /// A place, if one is free.
@@ -31,6 +33,16 @@ impl Capacity {
     /// Waits for a place. `None` never happens, since nobody closes the semaphore.
     pub(crate) async fn enter(&self) -> Option<Place> {
         Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
+    /// How many places there are.
+    pub(crate) fn places(&self) -> usize {
+        self.count
+    }
+
+    /// How many of them visitors have.
+    pub(crate) fn taken(&self) -> usize {
+        self.count.saturating_sub(self.places.available_permits())
     }
 
     /// Places are getting scarce: a connection that idles is a visitor who waits at the door.

@@ -9,7 +9,7 @@ use foregate_policy::Refusal;
 use foregate_session::UnixSeconds;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::{Body, Incoming};
 
@@ -35,24 +35,37 @@ pub(crate) async fn answer(
     let handshake = Handshake::of(&mut request, admission::random);
     let (parts, mut body) = request.into_parts();
     let worker = &visitor.worker;
-    let snapshot = &worker.live.load();
+    let generation = worker.live.generation();
+    let snapshot = &generation.snapshot;
     let trusted = &snapshot.server.trusted_proxies;
     let peer = &Peer::of(&visitor.connection, &parts.headers, trusted);
     let request_id = &RequestId::of(&parts.headers, peer.trusted);
     let gate = Gate { snapshot, refresher: &worker.refresher };
-    let mut record = Record::new(&visitor.connection, request_id);
+    let mut record = Record::new(visitor, &generation, request_id);
 
     let asked = Asked { visitor, parts: &parts, peer, request_id };
-    let mut answer = match admit(&gate, &asked, &mut body, now, &mut record).await {
+    let next = admit(&gate, &asked, &mut body, now, &mut record).await;
+    record.decided();
+    let mut by_app = false;
+    let mut answer = match next {
         Next::Answer(answer) => {
-            let mut answer = close_unless_drained(answer, &parts.headers, body).await;
+            let mut answer = match parts.version {
+                Version::HTTP_2 => {
+                    hold(body);
+                    answer
+                }
+                _ => close_unless_drained(answer, &parts.headers, body).await,
+            };
             answer.headers_mut().insert(X_REQUEST_ID, request_id.header_value());
             answer.map(Either::Left)
         }
         Next::Forward(grant, target) => {
-            let forwarder = Forwarder { visitor, snapshot, peer, now };
+            let forwarder = Forwarder { visitor, snapshot, peer, now, record: &record };
             match forwarder.forward(&gate, *grant, &target, parts, body, handshake).await {
-                Ok(answer) => answer,
+                Ok(answer) => {
+                    by_app = true;
+                    answer
+                }
                 Err(failure) => {
                     let reply = Reply::failure(&failure);
                     record.failed(&failure, reply.reason);
@@ -65,7 +78,7 @@ pub(crate) async fn answer(
     if lingers && (worker.stopping.has_begun() || worker.capacity.is_crowded()) {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    record.answered(answer.status());
+    record.answered(answer.status(), by_app, answer.body().size_hint().exact());
     answer.map(|body| AnswerBody::new(body, in_flight))
 }
 
@@ -90,7 +103,7 @@ async fn admit(
     asked: &Asked<'_>,
     body: &mut Incoming,
     now: UnixSeconds,
-    record: &mut Record,
+    record: &mut Record<'_>,
 ) -> Next {
     let Asked { visitor, parts, peer, request_id } = *asked;
     let snapshot = gate.snapshot;
@@ -110,7 +123,11 @@ async fn admit(
     let cookies = request::cookies(&parts.headers);
     let is_covered = |certificate: &Arc<Certificate>| certificate.covers(head.host().as_str());
 
-    let admitted = match Own::at(head.path().as_str()) {
+    let own = Own::at(head.path().as_str());
+    if own.is_some() {
+        record.own(&head);
+    }
+    let admitted = match own {
         _ if request::size(parts) > snapshot.limits.header_bytes => Err(Reply::head_too_large()),
         _ if parts.headers.len() > snapshot.limits.headers => Err(Reply::head_too_large()),
         _ if !request::is_framed_plainly(&parts.headers) => Err(Reply::malformed(
@@ -133,19 +150,20 @@ async fn admit(
         }
         Some(Own::Session) => gate.own_session(&head, &cookies, now).await.map(Next::Answer),
         Some(Own::SignOut) => {
-            let form = own::form(&parts.headers, body);
+            let form = own::form(&parts.headers, body, snapshot.limits.idle_timeout);
             gate.own_sign_out(&head, form, &cookies, now).await.map(Next::Answer)
         }
         Some(Own::Unknown) => Err(Reply::unknown_reserved()),
         None => match gate.admit(&head, &cookies, now).await {
             Ok(grant) => match Target::of(&head, asker.clone()) {
                 Some(target) => {
-                    record.passed(snapshot, &grant.pass);
+                    record.passed(&grant, &cookies);
                     Ok(Next::Forward(Box::new(grant), Box::new(target)))
                 }
                 None => Err(Reply::bad_target()),
             },
             Err(turned) => {
+                record.turned(&head, &turned, &cookies, now);
                 let reply = Reply::refusal(&turned.why, Some(&head), scheme, snapshot);
                 Err(reply.with_cookies(turned.set_cookies))
             }
@@ -171,6 +189,18 @@ async fn close_unless_drained(
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     answer
+}
+
+/// Over HTTP/2 nothing is read as the next request. But to let go of an unread body resets its
+/// stream, and clients forget an answer that a reset follows (curl until 7.88 does). So it is kept
+/// for a moment, in which most clients end by themselves; the stream's window bounds what comes.
+fn hold(body: Incoming) {
+    if !body.is_end_stream() {
+        tokio::spawn(async move {
+            tokio::time::sleep(DRAIN_TIME).await;
+            drop(body);
+        });
+    }
 }
 
 async fn drained(body: Incoming) -> bool {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use foregate_config::Snapshot;
+use foregate_config::{Endpoint, Snapshot};
 use foregate_policy::{Access, ExplainedReading, Head, Refusal};
 use foregate_session::{Freshness, NoSession, Session, Survey, UnixSeconds};
 use http::header::{self, HeaderMap};
@@ -269,8 +269,13 @@ fn forwarded(
     };
     let upstream = &snapshot.apps[grant.pass.app()].upstreams[0];
     let query = head.query().map(|query| ["?", query].concat()).unwrap_or_default();
+    // As nginx writes it: where the socket's path ends and the request's begins.
+    let behind_socket = match upstream.endpoint {
+        Endpoint::Unix(_) => ":",
+        Endpoint::Tcp { .. } => "",
+    };
     Forwarded {
-        url: [&upstream.url(), head.path().as_str(), &query].concat(),
+        url: [&upstream.url(), behind_socket, head.path().as_str(), &query].concat(),
         set: set.collect(),
         remove: before.keys().filter(gone).map(|name| name.as_str().to_owned()).collect(),
     }

@@ -126,7 +126,7 @@ upstream = "http://127.0.0.1:1"
     }
 
     /// What the gate makes of an answer with these `Set-Cookie` lines.
-    pub(crate) fn heed(
+    pub(crate) async fn heed(
         &self,
         method: &str,
         path: &str,
@@ -137,7 +137,7 @@ upstream = "http://127.0.0.1:1"
         for line in lines {
             answer.append(SET_COOKIE, HeaderValue::from_str(line).unwrap());
         }
-        self.gate().heed(Errand::of(method, path), session, &answer, NOW)
+        self.gate().heed(Errand::of(method, path), session, &answer, NOW).await
     }
 
     /// The access token that holders of the session find in the ledger.

@@ -114,7 +114,8 @@ impl Forwarder<'_> {
         let request = self.outgoing(&grant, target, parts, upload);
         let travel = Travel { grant: &grant, target, kept: kept.as_ref(), ask: handshake.as_ref() };
         let (mut answer, mut via) = self.send(request, travel).await?;
-        let mut word = gate.heed(errand, grant.session.as_ref(), answer.headers(), self.now);
+        let session = grant.session.as_ref();
+        let mut word = gate.heed(errand, session, answer.headers(), self.now).await;
 
         if let Some(asked) = kept
             && answer.status() == StatusCode::UNAUTHORIZED
@@ -129,7 +130,8 @@ impl Forwarder<'_> {
                     let travel = Travel { grant: &grant, target, kept: None, ask: None };
                     (answer, via) = self.send(request, travel).await?;
                     let now = self.now.saturating_add(began.elapsed());
-                    word = gate.heed(errand, grant.session.as_ref(), answer.headers(), now);
+                    let session = grant.session.as_ref();
+                    word = gate.heed(errand, session, answer.headers(), now).await;
                 }
             }
         }

@@ -6,9 +6,11 @@
 //! server ── exchange ── request     bytes to a head that has one reading
 //!              │    └── admission   the order of all checks; own: /.foregate/*
 //!              ├─────── forward     headers, upstream: to the app and back
-//!              └─────── respond     what goes out when a request goes nowhere
+//!              ├─────── respond     what goes out when a request goes nowhere
+//!              └─────── record      its line in the log, and the counters that admin shows
 //! ```
 
+mod admin;
 mod admission;
 mod app_word;
 mod auth;
@@ -24,6 +26,7 @@ mod frames;
 mod headers;
 mod listener;
 mod live;
+mod metrics;
 mod own;
 mod pace;
 mod page;
@@ -35,6 +38,7 @@ mod request;
 mod request_id;
 mod respond;
 mod server;
+mod standstill;
 mod stop;
 mod stream;
 mod tls;
@@ -45,6 +49,7 @@ mod worker;
 #[cfg(test)]
 mod fixtures;
 
+pub use admin::Admin;
 pub use capacity::Capacity;
 pub use explain::{Explanation, Forwarded, Question, Refusing, explain};
 pub use listener::{ListenError, Listeners, SocketFiles};

@@ -17,7 +17,8 @@ use crate::peer::Address;
 use crate::stream::Stream;
 use crate::tls;
 
-/// All public listeners of the process. Workers share their queues through clones.
+/// All public listeners of the process, or the operator's. Workers share their queues through
+/// clones.
 pub struct Listeners(Vec<Listener>);
 
 /// One of them.
@@ -56,6 +57,13 @@ impl Listeners {
             listeners.push(Listener { name: "https", bound, tls });
         }
         Ok(Self(listeners))
+    }
+
+    /// Opens the operator's own; `None` where it is switched off.
+    pub fn open_admin(server: &Server) -> Result<Option<Self>, ListenError> {
+        let Some(listen) = &server.admin else { return Ok(None) };
+        let bound = bind(listen, server.reuse_port)?;
+        Ok(Some(Self(vec![Listener { name: "admin", bound, tls: None }])))
     }
 
     /// Each listener's key in `[server]`, and where it is bound.

@@ -1,6 +1,8 @@
 //! What Foregate answers by itself on every app host, under `/.foregate/`. None of it reaches an
 //! app, whatever the spelling of the prefix.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use foregate_policy::Head;
 use foregate_refresh::TokenEndpoint;
@@ -114,7 +116,7 @@ impl<E: TokenEndpoint> Gate<'_, E> {
             return Err(Reply::cross_site());
         }
         if let Ok(session) = self.snapshot.keyring.open(cookies, now) {
-            self.refresher.end(&session, now);
+            self.refresher.end(&session, now).await;
         }
         let form = form.await.unwrap_or_default();
         let query = head.query().unwrap_or_default();
@@ -134,14 +136,19 @@ impl<E: TokenEndpoint> Gate<'_, E> {
 
 const CALLBACK: &str = "callbackUrl";
 
-/// The request's urlencoded form, if it has one of a sensible size.
-pub(crate) async fn form(headers: &HeaderMap, body: &mut Incoming) -> Option<Bytes> {
+/// The request's urlencoded form, if it has one of a sensible size that comes within `patience`.
+pub(crate) async fn form(
+    headers: &HeaderMap,
+    body: &mut Incoming,
+    patience: Duration,
+) -> Option<Bytes> {
     let media_type = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let media_type = media_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return None;
     }
-    Some(Limited::new(body, FORM_BYTES).collect().await.ok()?.to_bytes())
+    let form = Limited::new(body, FORM_BYTES).collect();
+    Some(tokio::time::timeout(patience, form).await.ok()?.ok()?.to_bytes())
 }
 
 const FORM_BYTES: usize = 64 * 1024;

@@ -7,8 +7,10 @@
 //! | the rest of a head, a frame or a list of headers | `header_timeout` | its first byte |
 //! | the next request | `idle_timeout` | the end of the last answer |
 //! | reading an answer | `idle_timeout` | the last byte that was taken |
+//! | a last request, when the visitor was told to go | a second | the word, or the last answer |
 //!
-//! A body that stands still is [`crate::body`]'s business.
+//! A body that stands still is [`crate::body`]'s business, and an answer that does so behind an
+//! HTTP/2 window that stays shut is [`crate::standstill`]'s.
 
 use std::io;
 use std::pin::Pin;
@@ -29,16 +31,13 @@ pub(crate) struct Patience {
     pub(crate) head: Duration,
     /// `limits.idle_timeout`.
     pub(crate) idle: Duration,
-    /// For HTTP/2, where a request that waits for its app looks like a visitor who is silent:
-    /// `limits.upstream_header_timeout`.
-    pub(crate) answer: Duration,
 }
 
 /// What the requests of a connection tell its bytes.
 #[derive(Debug)]
 pub(crate) struct Pace {
     state: Mutex<State>,
-    retire: Notify,
+    told: Notify,
 }
 
 #[derive(Debug)]
@@ -51,8 +50,8 @@ struct State {
     head_since: Option<Instant>,
     /// Something whole has come already.
     greeted: bool,
-    /// The visitor was told that no further request is taken.
-    retiring: bool,
+    /// When the visitor was told that no further request is taken.
+    retiring_since: Option<Instant>,
 }
 
 impl Pace {
@@ -62,9 +61,9 @@ impl Pace {
             quiet_since: Instant::now(),
             head_since: None,
             greeted: false,
-            retiring: false,
+            retiring_since: None,
         };
-        Arc::new(Self { state: Mutex::new(state), retire: Notify::new() })
+        Arc::new(Self { state: Mutex::new(state), told: Notify::new() })
     }
 
     /// A request's head is complete. What it returns lives as long as the request.
@@ -76,9 +75,14 @@ impl Pace {
         InFlight(Arc::clone(self))
     }
 
+    /// The visitor is being told to go, and whoever has not asked yet does not hold us up.
+    pub(crate) fn retire(&self) {
+        self.lock().retiring_since.get_or_insert_with(Instant::now);
+    }
+
     /// An HTTP/2 connection has been quiet for so long that it should be ended in good order.
     pub(crate) async fn retired(&self) {
-        self.retire.notified().await;
+        self.told.notified().await;
     }
 
     /// No code panics under this lock, and no two threads want it.
@@ -117,9 +121,6 @@ pub(crate) struct Paced<S> {
     /// When we said our last, and the bytes that came since.
     lingers_since: Option<Instant>,
     lingered: usize,
-    /// With HTTP/2: when bytes last moved, as far as anybody looked.
-    moved: u64,
-    looked: (u64, Instant),
 }
 
 impl<S> Paced<S> {
@@ -143,8 +144,6 @@ impl<S> Paced<S> {
             blocked_since: None,
             lingers_since: None,
             lingered: 0,
-            moved: 0,
-            looked: (0, now),
         }
     }
 
@@ -164,7 +163,7 @@ impl<S> Paced<S> {
         }
     }
 
-    fn deadline(&mut self) -> Option<Instant> {
+    fn deadline(&self) -> Option<Instant> {
         if let Some(since) = self.lingers_since {
             return Some(since + LINGER);
         }
@@ -172,29 +171,19 @@ impl<S> Paced<S> {
             return Some(since + self.patience.idle);
         }
         let state = self.pace.lock();
-        if let Some(since) = state.head_since {
-            return Some(since + self.patience.head);
-        }
-        if state.in_flight > 0 {
-            drop(state);
-            return self.stands_still_at();
-        }
-        let patience = match state.greeted && !state.retiring {
-            true => self.patience.idle,
-            false => self.patience.head,
+        let in_time = match state.head_since {
+            Some(since) => since + self.patience.head,
+            None if state.in_flight > 0 => return None,
+            None if state.greeted => state.quiet_since + self.patience.idle,
+            None => state.quiet_since + self.patience.head,
         };
-        Some(state.quiet_since + patience)
-    }
-
-    /// With HTTP/2 the streams of a silent visitor may all wait for him to take what we have, and
-    /// nothing but his silence shows it.
-    fn stands_still_at(&mut self) -> Option<Instant> {
-        self.frames.as_ref()?;
-        if self.looked.0 != self.moved {
-            self.looked = (self.moved, Instant::now());
-        }
-        let Patience { head, idle, answer } = self.patience;
-        Some(self.looked.1 + idle.max(answer) + head)
+        Some(match state.retiring_since {
+            // Whatever was answered a moment ago must have the time to leave.
+            Some(since) if state.in_flight == 0 => {
+                in_time.min(since.max(state.quiet_since) + FAREWELL)
+            }
+            _ => in_time,
+        })
     }
 
     /// HTTP/2 can say good-bye, so that no request is lost that is under way to us.
@@ -202,18 +191,18 @@ impl<S> Paced<S> {
         let mut state = self.pace.lock();
         let quiet = state.in_flight == 0 && state.head_since.is_none() && state.greeted;
         let busy = self.blocked_since.is_some() || self.lingers_since.is_some();
-        if self.frames.is_none() || !quiet || state.retiring || busy {
+        if self.frames.is_none() || !quiet || state.retiring_since.is_some() || busy {
             return false;
         }
-        state.retiring = true;
-        state.quiet_since = Instant::now();
-        self.pace.retire.notify_one();
+        let now = Instant::now();
+        state.retiring_since = Some(now);
+        state.quiet_since = now;
+        self.pace.told.notify_one();
         true
     }
 
     /// Bytes came from the visitor.
     fn came(&mut self, bytes: &[u8]) {
-        self.moved += 1;
         let mut state = self.pace.lock();
         let Some(frames) = &mut self.frames else {
             if state.in_flight == 0 && state.head_since.is_none() {
@@ -274,7 +263,6 @@ impl<S: AsyncWrite + Unpin> Paced<S> {
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.moved += 1;
             self.blocked_since = None;
             return written;
         }
@@ -356,3 +344,181 @@ impl<S: AsyncRead + Unpin> Paced<S> {
 /// What a visitor may still send when we have said our last, and for how long.
 const LINGER_BYTES: usize = 1024 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
+/// For a request that was on its way when its visitor was told to go.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::frames::PREFACE;
+
+    const HEAD: Duration = Duration::from_secs(15);
+    const IDLE: Duration = Duration::from_secs(75);
+    const HOUR: Duration = Duration::from_secs(3600);
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+    /// A connection that begins now, with `begun` read already, and the visitor's end of it.
+    fn connection(begun: &[u8]) -> (Paced<DuplexStream>, DuplexStream, Arc<Pace>) {
+        let (ours, visitors) = duplex(64);
+        let (pace, patience) = (Pace::new(), Patience { head: HEAD, idle: IDLE });
+        let http2 = begun.starts_with(PREFACE);
+        let paced = Paced::new(ours, begun.to_vec(), Arc::clone(&pace), patience, http2);
+        (paced, visitors, pace)
+    }
+
+    /// Reads as hyper does, until the visitor has taken too long: how long that was.
+    async fn gives_up(paced: &mut Paced<DuplexStream>) -> Duration {
+        let start = Instant::now();
+        let mut scrap = [0; 16];
+        loop {
+            match timeout(HOUR, paced.read(&mut scrap)).await.expect("an end") {
+                Ok(count) => assert!(count > 0, "the visitor closed"),
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+                    return start.elapsed();
+                }
+            }
+        }
+    }
+
+    #[track_caller]
+    fn about(actual: Duration, expected: Duration) {
+        // The runtime's clock ticks in milliseconds.
+        assert!(actual.abs_diff(expected) < Duration::from_millis(5), "{actual:?}, {expected:?}");
+    }
+
+    /// Sends these pieces, and a second passes after each.
+    fn drip(mut visitor: DuplexStream, pieces: impl IntoIterator<Item = Vec<u8>>) {
+        let pieces: Vec<_> = pieces.into_iter().collect();
+        tokio::spawn(async move {
+            for piece in pieces {
+                if visitor.write_all(&piece).await.is_err() {
+                    return;
+                }
+                sleep(Duration::from_secs(1)).await;
+            }
+            // Stays, and says nothing.
+            sleep(HOUR).await;
+        });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_after_the_time_for_a_head() {
+        for begun in [&b""[..], b"GET ", PREFACE] {
+            let (mut paced, _visitor, _) = connection(begun);
+            about(gives_up(&mut paced).await, HEAD);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_its_time_from_its_first_byte_however_it_comes() {
+        let (mut paced, visitor, pace) = connection(b"");
+        drop(pace.begin());
+        sleep(Duration::from_secs(50)).await;
+        drip(visitor, (0..60).map(|_| b"x".to_vec()));
+        about(gives_up(&mut paced).await, HEAD);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn between_two_requests_the_visitor_may_idle() {
+        for begun in [b"GET / HTTP/1.1\r\n\r\n".to_vec(), [PREFACE, SETTINGS].concat()] {
+            let (mut paced, _visitor, pace) = connection(&begun);
+            let mut whole = vec![0; begun.len()];
+            paced.read_exact(&mut whole).await.unwrap();
+            let request = pace.begin();
+            // However long the answer takes.
+            assert!(timeout(HOUR, paced.read(&mut [0])).await.is_err());
+            drop(request);
+            let goodbye = if paced.frames.is_some() { FAREWELL } else { Duration::ZERO };
+            about(gives_up(&mut paced).await, IDLE + goodbye);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_http2_connection_is_told_to_go_before_it_ends() {
+        let (mut paced, _visitor, pace) = connection(&[PREFACE, SETTINGS].concat());
+        let start = Instant::now();
+        let told = async {
+            pace.retired().await;
+            start.elapsed()
+        };
+        let (told, gave_up) = tokio::join!(told, gives_up(&mut paced));
+        about(told, IDLE);
+        about(gave_up, IDLE + FAREWELL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_that_come_whole_are_no_request() {
+        let (mut paced, visitor, _) = connection(&[PREFACE, SETTINGS].concat());
+        drip(visitor, (0..200).map(|_| SETTINGS.to_vec()));
+        about(gives_up(&mut paced).await, IDLE + FAREWELL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_or_a_list_that_never_ends_ends_the_connection_and_all_that_is_on_it() {
+        let list = vec![0, 0, 0, 1, 0, 0, 0, 0, 1];
+        let goes_on = vec![0, 0, 0, 9, 0, 0, 0, 0, 1];
+        let long = vec![0, 0, 200, 6, 0, 0, 0, 0, 0];
+        for (first, then) in [(list, goes_on), (long, vec![0])] {
+            let begun = [PREFACE, SETTINGS].concat();
+            let (mut paced, visitor, pace) = connection(&begun);
+            let _request = pace.begin();
+            drip(visitor, [vec![first], vec![then; 60]].concat());
+            about(gives_up(&mut paced).await, HEAD);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_waits_for_its_reader_as_long_as_he_takes_something() {
+        let (mut paced, mut visitor, pace) = connection(b"");
+        let _request = pace.begin();
+        let start = Instant::now();
+        let reader = tokio::spawn(async move {
+            for _ in 0..5 {
+                sleep(Duration::from_secs(60)).await;
+                visitor.read_exact(&mut [0; 8]).await.unwrap();
+            }
+            sleep(HOUR).await;
+        });
+        let error = paced.write_all(&[0; 1000]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        about(start.elapsed(), Duration::from_secs(300) + IDLE);
+        reader.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_told_to_go_has_a_second_for_a_request_under_way() {
+        let (mut paced, visitor, pace) = connection(b"GET ");
+        drip(visitor, (0..60).map(|_| b"x".to_vec()));
+        pace.retire();
+        about(gives_up(&mut paced).await, FAREWELL);
+
+        let (mut paced, _visitor, pace) = connection(&[PREFACE, SETTINGS].concat());
+        let request = pace.begin();
+        pace.retire();
+        assert!(timeout(HOUR, paced.read(&mut [0; 100])).await.unwrap().is_ok());
+        assert!(timeout(HOUR, paced.read(&mut [0])).await.is_err(), "its answer has all its time");
+        drop(request);
+        about(gives_up(&mut paced).await, FAREWELL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_after_our_last_byte_is_read_for_a_moment_and_to_a_bound() {
+        let (mut paced, mut visitor, pace) = connection(b"");
+        let _request = pace.begin();
+        let start = Instant::now();
+        let sends = tokio::spawn(async move { visitor.write_all(&vec![0; 2 << 20]).await });
+        paced.shutdown().await.unwrap();
+        about(start.elapsed(), Duration::ZERO);
+        assert!(paced.lingered >= LINGER_BYTES && paced.lingered < LINGER_BYTES + 2048);
+        drop(paced);
+        assert!(sends.await.unwrap().is_err(), "the visitor sees the end");
+
+        let (mut paced, _visitor, _) = connection(b"");
+        paced.shutdown().await.unwrap();
+        about(start.elapsed(), LINGER);
+    }
+}

@@ -117,7 +117,8 @@ macro_rules! policy {
 const POLICY: &str = policy!("'none'");
 const POLICY_WITH_FORM: &str = policy!("http: https:");
 
-fn escaped(text: &str) -> String {
+/// As text or an attribute of HTML.
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

@@ -249,6 +249,7 @@ async fn open(
 async fn http1(stream: Stream) -> io::Result<Http1> {
     let (sender, connection) = http1::Builder::new()
         .max_headers(HEADERS)
+        .max_buf_size(HEADER_LIST as usize)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;
@@ -302,7 +303,7 @@ const IDLE_LIFE_UNREPEATABLE: Duration = Duration::from_secs(4);
 /// Of an app's answer over HTTP/1.1. Beyond hyper's own 100 an answer costs two allocations, which
 /// is less than what an app costs that sets a cookie in many pieces and gets a 502.
 const HEADERS: usize = 256;
-/// Of an app's answers over HTTP/2, in bytes; HTTP/1.1 has a bound of its own of this order.
+/// Of the head of an app's answer, in bytes; over HTTP/1.1 of all that is read ahead, too.
 const HEADER_LIST: u32 = 256 * 1024;
 /// What may wait to be sent on one stream, in bytes.
 const SEND_BUFFER: usize = 64 * 1024;

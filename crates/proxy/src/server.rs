@@ -8,15 +8,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use foregate_config::{Certificate, Limits};
 use foregate_session::UnixSeconds;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use crate::body::AnswerBody;
@@ -24,9 +23,12 @@ use crate::capacity::Place;
 use crate::exchange;
 use crate::frames::PREFACE;
 use crate::listener::{Door, Listeners, QUEUE};
-use crate::pace::{Pace, Paced, Patience};
+use crate::metrics::Decision;
+use crate::pace::{FAREWELL, Pace, Paced, Patience};
 use crate::peer::{Address, Connection};
+use crate::record::TARGET;
 use crate::respond::MALFORMED;
+use crate::standstill::Streams;
 use crate::stop::Stopping;
 use crate::stream::Stream;
 use crate::tls;
@@ -39,9 +41,31 @@ pub(crate) struct Visitor {
     /// What the connection was secured with, if it was.
     pub(crate) certificate: Option<Arc<Certificate>>,
     pub(crate) pace: Arc<Pace>,
+    /// It speaks HTTP by now.
+    opened: Option<Opened>,
     /// Held as long as anything of the connection is left, a tunnel, too.
     _place: Option<Place>,
     _alive: Alive,
+}
+
+/// A connection that is counted as open for as long as this lives.
+struct Opened {
+    worker: Arc<Worker>,
+    secure: bool,
+    http2: bool,
+}
+
+impl Opened {
+    fn new(worker: &Arc<Worker>, secure: bool, http2: bool) -> Self {
+        worker.live.metrics.listener(secure).open(http2).add();
+        Self { worker: Arc::clone(worker), secure, http2 }
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.worker.live.metrics.listener(self.secure).open(self.http2).take_away();
+    }
 }
 
 /// The worker ends when the last of these is gone.
@@ -76,6 +100,7 @@ impl Worker {
                         Some(place) => Some(place),
                         None => {
                             tracing::warn!("no place is left for another connection");
+                            self.live.metrics.listener(door.tls.is_some()).delayed.add();
                             tokio::select! {
                                 place = self.capacity.enter() => place,
                                 () = stopping.closing() => None,
@@ -106,11 +131,13 @@ impl Worker {
         place: Option<Place>,
         alive: &Alive,
     ) {
+        self.live.metrics.listener(door.tls.is_some()).accepted.add();
         let visitor = Visitor {
             worker: Arc::clone(self),
             connection: Connection::new(address, door.tls.is_some()),
             certificate: None,
             pace: Pace::new(),
+            opened: None,
             _place: place,
             _alive: alive.clone(),
         };
@@ -123,26 +150,30 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 async fn serve_connection(mut visitor: Visitor, stream: Stream, tls: Option<TlsAcceptor>) {
     let limits = visitor.worker.live.load().limits.clone();
     let address = visitor.connection.address;
-    let opened = timeout(limits.header_timeout, open(&mut visitor, stream, tls)).await;
+    let mut stopping = visitor.worker.stopping.clone();
+    let in_time = async {
+        tokio::select! {
+            () = tokio::time::sleep(limits.header_timeout) => {}
+            () = async { stopping.closing().await; tokio::time::sleep(FAREWELL).await } => {}
+        }
+    };
+    let opened = tokio::select! {
+        opened = open(&mut visitor, stream, tls) => opened,
+        () = in_time => Err(io::ErrorKind::TimedOut.into()),
+    };
     let (stream, begun, http2) = match opened {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(error)) => {
+        Ok(opened) => opened,
+        Err(error) => {
+            visitor.worker.live.metrics.listener(visitor.connection.secure).unopened(&error);
             tracing::debug!(client = %address, %error, "a connection ended before it began");
             return;
         }
-        Err(_) => {
-            tracing::debug!(client = %address, "a connection stayed silent");
-            return;
-        }
     };
-    let patience = Patience {
-        head: limits.header_timeout,
-        idle: limits.idle_timeout,
-        answer: limits.upstream_header_timeout,
-    };
+    let worker = Arc::clone(&visitor.worker);
+    visitor.opened = Some(Opened::new(&worker, visitor.connection.secure, http2));
+    let patience = Patience { head: limits.header_timeout, idle: limits.idle_timeout };
     let pace = Arc::clone(&visitor.pace);
     let stream = TokioIo::new(Paced::new(stream, begun, pace, patience, http2));
-    let stopping = visitor.worker.stopping.clone();
     let ended = if http2 {
         serve_http2(Arc::new(visitor), stream, &limits, stopping).await
     } else {
@@ -151,8 +182,11 @@ async fn serve_connection(mut visitor: Visitor, stream: Stream, tls: Option<TlsA
     match ended {
         // hyper has answered with a bare 400, 414 or 431, or with nothing to what is no HTTP.
         Err(error) if error.is_parse() => {
-            let reason = MALFORMED;
-            tracing::info!(client = %address, decision = "refuse", reason, %error, "request");
+            let (decision, reason) = (Decision::Refuse, MALFORMED);
+            let status = Some(StatusCode::BAD_REQUEST);
+            worker.live.metrics.nobody.count(decision, Some(reason), status);
+            let decision = decision.as_str();
+            tracing::info!(target: TARGET, decision, reason, %error, client = %address, "request");
         }
         Err(error) => tracing::debug!(client = %address, %error, "a connection broke"),
         Ok(()) => {}
@@ -196,6 +230,7 @@ async fn serve_http1(
     limits: &Limits,
     mut stopping: Stopping,
 ) -> hyper::Result<()> {
+    let pace = Arc::clone(&visitor.pace);
     let service = service_fn(move |request| serve(Arc::clone(&visitor), request));
     let serving = http1::Builder::new()
         .max_buf_size(limits.header_bytes.max(SMALLEST_BUFFER))
@@ -204,9 +239,14 @@ async fn serve_http1(
         .with_upgrades();
     let mut serving = pin!(serving);
     tokio::select! {
+        // What came before the end is read before it: hyper closes a connection that has not read
+        // anything yet.
+        biased;
         ended = serving.as_mut() => return ended,
-        () = stopping.closing() => serving.as_mut().graceful_shutdown(),
+        () = stopping.closing() => {}
     }
+    pace.retire();
+    serving.as_mut().graceful_shutdown();
     serving.await
 }
 
@@ -221,7 +261,7 @@ async fn serve_http2(
 ) -> hyper::Result<()> {
     let pace = Arc::clone(&visitor.pace);
     let service = service_fn(move |request| serve(Arc::clone(&visitor), request));
-    let serving = http2::Builder::new(TokioExecutor::new())
+    let serving = http2::Builder::new(Streams { patience: limits.idle_timeout })
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
@@ -230,10 +270,12 @@ async fn serve_http2(
         .serve_connection(stream, service);
     let mut serving = pin!(serving);
     tokio::select! {
+        biased;
         ended = serving.as_mut() => return ended,
         () = stopping.closing() => {}
         () = pace.retired() => {}
     }
+    pace.retire();
     serving.as_mut().graceful_shutdown();
     serving.await
 }

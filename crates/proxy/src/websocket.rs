@@ -14,6 +14,8 @@ use hyper_util::rt::TokioIo;
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::record::Tunnel;
+
 /// A visitor asks for a WebSocket.
 pub(crate) struct Handshake {
     visitor: OnUpgrade,
@@ -95,20 +97,22 @@ impl Handshake {
     }
 
     /// Carries bytes between the two until one of them has had enough, nothing moves for `idle`, or
-    /// the session has ended. `held` is dropped then.
+    /// the session has ended; `tunnel` hears which of them it was. `held` is dropped then.
     pub(crate) fn open(
         self,
         app: OnUpgrade,
         idle: Duration,
         longest: Option<Duration>,
+        tunnel: Tunnel,
         held: impl Send + 'static,
     ) {
         tokio::spawn(async move {
             let opened = async { tokio::try_join!(self.visitor, app) };
-            if let Ok(Ok((visitor, app))) = tokio::time::timeout(idle, opened).await {
-                let reason = carry(visitor, app, idle, longest).await;
-                tracing::debug!(reason, "a tunnel ended");
-            }
+            let reason = match tokio::time::timeout(idle, opened).await {
+                Ok(Ok((visitor, app))) => carry(visitor, app, idle, longest).await,
+                Ok(Err(_)) | Err(_) => "unopened",
+            };
+            tunnel.ended(reason);
             drop(held);
         });
     }

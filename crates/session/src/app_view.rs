@@ -42,6 +42,16 @@ impl Keyring {
             ShownSession::Renewed(sealed) => app_view(request, is_session, &[], sealed.chunks()),
         }
     }
+
+    /// Whether another cookie of the request bears the name of the session that was opened from it,
+    /// or is another session cookie: two domains, two libraries, or chunks of an older one.
+    #[must_use]
+    pub fn has_duplicate(&self, request: &Cookies<'_>, session: &Session) -> bool {
+        let kept = session.source.indices();
+        request.pairs().iter().enumerate().any(|(index, pair)| {
+            !kept.contains(&index) && pair.has_value() && self.session_name(pair.name).is_some()
+        })
+    }
 }
 
 /// The view of `request` that keeps the cookies at the indices `kept` (in the order of their

@@ -217,7 +217,7 @@ impl Keyring {
     }
 
     /// The session cookie that one called `name` is, whole or a chunk.
-    fn session_name(&self, name: &[u8]) -> Option<&SessionName> {
+    pub(crate) fn session_name(&self, name: &[u8]) -> Option<&SessionName> {
         self.names
             .iter()
             .find(|ours| name == ours.name.as_bytes() || chunk_number(name, &ours.name).is_some())

@@ -4,7 +4,6 @@ use foregate_policy::{self as policy, Field, Head, RawHead, Rules};
 use url::{Host, Url};
 
 use crate::key::Key;
-use crate::later;
 use crate::problem::Fault;
 use crate::raw::{self, SameSite};
 use crate::report::Report;
@@ -47,7 +46,6 @@ pub(super) fn login_behind_its_own_gate(login: &Login, rules: &Rules, report: &m
 pub(super) fn warn(file: &raw::File, report: &mut Report) {
     session(file, report);
     domain(file, report);
-    later::warn(report);
     nobody_on_a_socket(&file.server, report);
     if !file.csrf.enabled {
         let fault = Fault::new("any site may write in the name of a visitor who is signed in");

@@ -1,0 +1,104 @@
+//! Whether visitors may be sent here, and the state of all that the gate depends on. A backend or
+//! an app that is away makes nobody unready: another gate would reach it no better.
+
+use std::time::Instant;
+
+use foregate_refresh::LedgerState;
+
+use super::{Admin, lasting};
+
+impl Admin {
+    /// The last line is the verdict. `[+]` is fine, `[!]` wants to be looked at, `[-]` is why the
+    /// gate is not ready.
+    pub(super) fn readiness(&self) -> (bool, Vec<String>) {
+        let mut lines = Vec::new();
+        let unready = self.unready();
+        let mark = if self.stopping.has_begun() { "[-]" } else { "[+]" };
+        for (name, listen) in &self.listeners {
+            lines.push(format!("{mark} listener {name} {listen}"));
+        }
+        self.configuration(&mut lines);
+        self.ledger(&mut lines);
+        self.backends(&mut lines);
+        self.upstreams(&mut lines);
+        let (taken, places) = (self.capacity.taken(), self.capacity.places());
+        let mark = if self.capacity.is_crowded() { "[!]" } else { "[+]" };
+        lines.push(format!("{mark} connections: {taken} of {places} places taken"));
+        let verdict = unready.map_or_else(|| "ready".to_owned(), |why| format!("not ready: {why}"));
+        lines.push(verdict);
+        (unready.is_none(), lines)
+    }
+
+    /// Why no visitor should be sent here.
+    pub(super) fn unready(&self) -> Option<&'static str> {
+        if self.stopping.has_begun() {
+            return Some("stopping");
+        }
+        match self.refresher.ledger_state() {
+            LedgerState::Waiting(_) => Some("waiting for the ledger"),
+            LedgerState::Good | LedgerState::AtRisk(_) => None,
+        }
+    }
+
+    fn configuration(&self, lines: &mut Vec<String>) {
+        let generation = self.live.generation();
+        let since = lasting(generation.since.elapsed());
+        lines.push(format!("[+] configuration generation {}, for {since}", generation.number));
+        if let Some(failed) = self.live.not_reloaded() {
+            let ago = lasting(failed.at.elapsed());
+            let why = failed.why.replace('\n', " ");
+            lines.push(format!("[!] reload failed {ago} ago, the configuration stays: {why}"));
+        }
+    }
+
+    fn ledger(&self, lines: &mut Vec<String>) {
+        let (entries, forgotten) = (self.refresher.entries(), self.refresher.forgotten());
+        let snapshot = self.live.load();
+        let (ledger, limit) = (&snapshot.refresh.ledger, snapshot.refresh.ledger_entries);
+        let lost = match forgotten {
+            0 => String::new(),
+            _ => format!(", {forgotten} had to go before their time"),
+        };
+        let (mark, why) = match self.refresher.ledger_state() {
+            LedgerState::Good if forgotten == 0 => ("[+]", String::new()),
+            LedgerState::Good => ("[!]", String::new()),
+            LedgerState::AtRisk(why) => ("[!]", format!(": new tokens are here alone: {why}")),
+            LedgerState::Waiting(why) => ("[-]", format!(": nobody is refreshed: {why}")),
+        };
+        lines.push(format!("{mark} ledger {ledger}, {entries} of {limit} entries{lost}{why}"));
+    }
+
+    fn backends(&self, lines: &mut Vec<String>) {
+        for (name, tally) in self.live.metrics.refreshes.lock().iter() {
+            let name = backend_name(name);
+            let Some(latest) = &tally.latest else {
+                lines.push(format!("[+] {name}: not asked yet"));
+                continue;
+            };
+            let mark = if latest.is_fine() { "[+]" } else { "[!]" };
+            let ago = lasting(Instant::now().saturating_duration_since(latest.at));
+            let fault = latest.fault.as_ref().map(|fault| format!(": {fault}")).unwrap_or_default();
+            lines.push(format!("{mark} {name}: {} {ago} ago{fault}", latest.outcome));
+        }
+    }
+
+    fn upstreams(&self, lines: &mut Vec<String>) {
+        for counted in &self.live.generation().counted {
+            for upstream in &counted.upstreams {
+                let (host, url) = (&counted.app.host, &upstream.url);
+                lines.push(match upstream.failing() {
+                    None => format!("[+] upstream {url} of {host}"),
+                    Some(failing) => {
+                        let ago = lasting(failing.ago);
+                        format!("[!] upstream {url} of {host}: {} {ago} ago", failing.reason)
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// One that the file gives no name is called that already.
+pub(super) fn backend_name(name: &str) -> String {
+    if name == "backend" { name.to_owned() } else { format!("backend {name}") }
+}
