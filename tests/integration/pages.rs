@@ -31,7 +31,10 @@ async fn every_page_of_ours_is_decent_in_a_browser() {
             .replace("auth.example.com/login", &format!("auth.example.com:{port}/login"))
             .replace("example.com", PARENT),
         format!("\n[[app]]\nhost = \"auth.{PARENT}\"\nupstream = \"{}\"\n", origin.url()),
-        format!("access = \"public\"\n\n[server]\nhttp = \"127.0.0.1:{port}\"\n"),
+        format!(
+            "access = \"public\"\n\n[server]\nhttp = \"127.0.0.1:{port}\"\n\
+                 admin = \"127.0.0.1:0\"\n"
+        ),
     ];
     let gate = Gate::start(&with_login.concat()).await;
     let login = "[login]\nurl = \"http://auth.example.com/login\"\n";
@@ -49,6 +52,7 @@ async fn every_page_of_ours_is_decent_in_a_browser() {
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/interop"))
         .env("PARENT", PARENT)
         .env("PORT", gate.address().port().to_string())
+        .env("ADMIN", gate.admin_address().await.to_string())
         .env("PORT_WITHOUT_LOGIN", gate_without_login.address().port().to_string())
         .env("BOB", cookie("bob", LIFE))
         .env("ADA", cookie("ada", Duration::ZERO))
@@ -65,4 +69,4 @@ async fn every_page_of_ours_is_decent_in_a_browser() {
 
 const PATIENCE: Duration = Duration::from_secs(180);
 /// How many steps `pages.mjs` has.
-const STEPS: usize = 13;
+const STEPS: usize = 14;

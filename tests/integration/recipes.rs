@@ -83,19 +83,19 @@ fn every_configuration_on_a_page_can_be_used() {
 }
 
 /// A configuration, who asks, and what is asked, as they stand in this order on the page.
-struct Recipe<'a> {
+pub(crate) struct Recipe<'a> {
     toml: &'a str,
     /// Whether `check` warns of it.
     warned: bool,
     /// By name: the claims of the session and of the access token in it.
     visitors: Value,
     /// Lines such as `GET https://app.example.com/admin role=editor → refuse role_missing 403`.
-    questions: Vec<&'a str>,
+    pub(crate) questions: Vec<&'a str>,
     /// Commands and what they print.
-    commands: Vec<&'a str>,
+    pub(crate) commands: Vec<&'a str>,
 }
 
-fn recipes(markdown: &str) -> Vec<Recipe<'_>> {
+pub(crate) fn recipes(markdown: &str) -> Vec<Recipe<'_>> {
     let mut recipes: Vec<Recipe<'_>> = Vec::new();
     for Block { info, text } in blocks(markdown) {
         match info {
@@ -124,7 +124,7 @@ fn last<'r, 'a>(recipes: &'r mut [Recipe<'a>]) -> &'r mut Recipe<'a> {
 
 impl Recipe<'_> {
     /// Asks everything, and adds what is answered otherwise to `wrong`.
-    fn ask(&self, wrong: &mut Vec<String>) {
+    pub(crate) fn ask(&self, wrong: &mut Vec<String>) {
         let folder = Folder::new(self.toml);
         let checked = folder.json(&["check", "--json"]);
         if checked["ok"] != true || (checked["problems"] != json!([])) != self.warned {
@@ -220,7 +220,7 @@ fn arguments(request: &str, folder: &Folder) -> Vec<String> {
 }
 
 /// A session's payload with the access token inside; nobody checks the signature of that.
-fn payload(visitor: &Value) -> String {
+pub(crate) fn payload(visitor: &Value) -> String {
     let mut claims = visitor["session"].clone();
     if let Some(token) = visitor.get("access_token") {
         let [header, body] =
@@ -231,19 +231,19 @@ fn payload(visitor: &Value) -> String {
 }
 
 /// A fenced block of a page.
-struct Block<'a> {
+pub(crate) struct Block<'a> {
     /// What stands behind the opening fence.
-    info: &'a str,
-    text: &'a str,
+    pub(crate) info: &'a str,
+    pub(crate) text: &'a str,
 }
 
 impl Block<'_> {
-    fn language(&self) -> &str {
+    pub(crate) fn language(&self) -> &str {
         self.info.split(' ').next().unwrap_or_default()
     }
 }
 
-fn blocks(markdown: &str) -> impl Iterator<Item = Block<'_>> {
+pub(crate) fn blocks(markdown: &str) -> impl Iterator<Item = Block<'_>> {
     let inside = markdown.split("\n```").skip(1).step_by(2);
     inside.map(|block| {
         let (info, text) = block.split_once('\n').unwrap_or((block, ""));
@@ -252,7 +252,7 @@ fn blocks(markdown: &str) -> impl Iterator<Item = Block<'_>> {
 }
 
 /// The cells of all tables under `title`.
-fn table_rows<'a>(markdown: &'a str, title: &str) -> Vec<Vec<&'a str>> {
+pub(crate) fn table_rows<'a>(markdown: &'a str, title: &str) -> Vec<Vec<&'a str>> {
     let tables = markdown.split(title).skip(1);
     let rows = tables.flat_map(|table| {
         table.lines().skip(2).take_while(|line| line.starts_with('|')).collect::<Vec<_>>()
@@ -261,12 +261,12 @@ fn table_rows<'a>(markdown: &'a str, title: &str) -> Vec<Vec<&'a str>> {
 }
 
 /// What stands between backticks. In a table a bar is written `\|` there, too.
-fn code_spans(cell: &str) -> Vec<String> {
+pub(crate) fn code_spans(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(|span| span.replace("\\|", "|")).collect()
 }
 
 /// A piece of a file with what every file needs in front of it.
-fn completed(toml: &str) -> String {
+pub(crate) fn completed(toml: &str) -> String {
     let mut whole = String::new();
     if !toml.contains("[session]") {
         whole += "[session]\nsecrets = [{ env = \"NEXTAUTH_SECRET\" }]\n";
@@ -294,14 +294,14 @@ fn with_files(toml: &str, certificates: &Certificates) -> String {
 }
 
 /// A folder with a proxy.toml, which goes with this value.
-struct Folder {
+pub(crate) struct Folder {
     directory: PathBuf,
     /// Variables that the file takes secrets from.
     variables: Vec<String>,
 }
 
 impl Folder {
-    fn new(toml: &str) -> Self {
+    pub(crate) fn new(toml: &str) -> Self {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let name = format!("foregate-recipe-{}-{number}", std::process::id());
@@ -313,15 +313,15 @@ impl Folder {
         folder
     }
 
-    fn path(&self, file: &str) -> String {
+    pub(crate) fn path(&self, file: &str) -> String {
         self.directory.join(file).into_os_string().into_string().unwrap()
     }
 
-    fn write(&self, file: &str, text: &str) {
+    pub(crate) fn write(&self, file: &str, text: &str) {
         std::fs::write(self.directory.join(file), text).unwrap();
     }
 
-    fn run(&self, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Output {
+    pub(crate) fn run(&self, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Output {
         Command::new(program())
             .args(arguments)
             .args(["--config", &self.path("proxy.toml")])
@@ -332,7 +332,7 @@ impl Folder {
     }
 
     #[track_caller]
-    fn json(&self, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Value {
+    pub(crate) fn json(&self, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Value {
         let output = self.run(arguments);
         serde_json::from_slice(&output.stdout).unwrap_or_else(|why| panic!("{why}: {output:?}"))
     }
@@ -345,4 +345,4 @@ impl Drop for Folder {
 }
 
 /// Long enough that `check` has nothing to say about it.
-const SECRET: &str = "kY7qP2vB9wX4zL8nT3mR6sD1fG5hJ0cA";
+pub(crate) const SECRET: &str = "kY7qP2vB9wX4zL8nT3mR6sD1fG5hJ0cA";
