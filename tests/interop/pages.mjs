@@ -3,8 +3,8 @@
 //
 // Environment: PARENT (parent domain of the hosts), PORT (the gate's), PORT_WITHOUT_LOGIN (of a gate that
 // knows no login), BOB and ADA (cookies, `name=value`: of somebody without a role, and of somebody whose
-// tokens cannot be renewed), ADMIN (the gate's admin listener), ELSEWHERE (the origin to which the login page sends people on), SCREENSHOTS (a
-// directory), CHROMIUM (default /usr/bin/chromium).
+// tokens cannot be renewed), ADMIN (the gate's admin listener), ELSEWHERE (the origin to which the login page
+// sends people on), SCREENSHOTS (a directory), CHROMIUM (default /usr/bin/chromium).
 //
 // Prints one line of JSON per page and ends with 1 if one of them is not as it should be.
 

@@ -242,7 +242,8 @@ impl<E: TokenEndpoint> Gate<'_, E> {
         match (freshness, renewer(self.snapshot, &session)) {
             (Freshness::Ended, None) => Standing::Ended,
             (Freshness::Ended, Some(backend)) if must => {
-                let answer = self.refresher.refresh(backend, &session, now).await;
+                // What is rare is boxed, here and elsewhere, or every request would carry its size.
+                let answer = Box::pin(self.refresher.refresh(backend, &session, now)).await;
                 standing(session, answer)
             }
             (Freshness::Ended, Some(backend)) => {

@@ -68,7 +68,7 @@ impl<E: TokenEndpoint> Gate<'_, E> {
         match keyring.app_word(lines, now) {
             AppWord::Silent => Word::Silent,
             AppWord::Cleared if errand == Errand::SignOut => {
-                self.refresher.end(session, now).await;
+                Box::pin(self.refresher.end(session, now)).await;
                 Word::SignedOut
             }
             AppWord::Given(found) if self.adopts(errand, session, &found, now).await => {
@@ -85,7 +85,7 @@ impl<E: TokenEndpoint> Gate<'_, E> {
         found: &Session,
         now: UnixSeconds,
     ) -> bool {
-        errand != Errand::SignIn && self.refresher.adopt(sent, found, now).await
+        errand != Errand::SignIn && Box::pin(self.refresher.adopt(sent, found, now)).await
     }
 }
 

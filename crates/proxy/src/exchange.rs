@@ -54,7 +54,7 @@ pub(crate) async fn answer(
                     hold(body);
                     answer
                 }
-                _ => close_unless_drained(answer, &parts.headers, body).await,
+                _ => Box::pin(close_unless_drained(answer, &parts.headers, body)).await,
             };
             answer.headers_mut().insert(X_REQUEST_ID, request_id.header_value());
             answer.map(Either::Left)
@@ -136,7 +136,8 @@ async fn admit(
         _ if !request::expects_only_continue(&parts.headers) => Err(Reply::bad_expectation()),
         // Asked under any name: the one that is meant stands elsewhere.
         Some(Own::Auth) => {
-            let answer = gate.own_auth(parts, &head, peer, request_id, now, record).await;
+            let answer = gate.own_auth(parts, &head, peer, request_id, now, record);
+            let answer = Box::pin(answer).await;
             Ok(Next::Answer(answer))
         }
         own if own.is_some() && !snapshot.rules.is_app_host(head.host()) => {
@@ -148,10 +149,14 @@ async fn admit(
         {
             Err(Reply::misdirected())
         }
-        Some(Own::Session) => gate.own_session(&head, &cookies, now).await.map(Next::Answer),
+        Some(Own::Session) => {
+            let answer = Box::pin(gate.own_session(&head, &cookies, now)).await;
+            answer.map(Next::Answer)
+        }
         Some(Own::SignOut) => {
             let form = own::form(&parts.headers, body, snapshot.limits.idle_timeout);
-            gate.own_sign_out(&head, form, &cookies, now).await.map(Next::Answer)
+            let answer = Box::pin(gate.own_sign_out(&head, form, &cookies, now)).await;
+            answer.map(Next::Answer)
         }
         Some(Own::Unknown) => Err(Reply::unknown_reserved()),
         None => match gate.admit(&head, &cookies, now).await {

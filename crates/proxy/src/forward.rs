@@ -128,7 +128,7 @@ impl Forwarder<'_> {
                     drop(self.download(answer.into_body(), via));
                     let request = self.outgoing(&grant, target, asked, Upload::empty());
                     let travel = Travel { grant: &grant, target, kept: None, ask: None };
-                    (answer, via) = self.send(request, travel).await?;
+                    (answer, via) = Box::pin(self.send(request, travel)).await?;
                     let now = self.now.saturating_add(began.elapsed());
                     let session = grant.session.as_ref();
                     word = gate.heed(errand, session, answer.headers(), now).await;
@@ -228,7 +228,7 @@ impl Forwarder<'_> {
             let reused = standing.is_some();
             let mut sender = match standing {
                 Some(sender) => sender,
-                None => match self.connect(upstream, need).await {
+                None => match Box::pin(self.connect(upstream, need)).await {
                     Ok(sender) => sender,
                     Err(failure) => return Err(NoAnswer::Unsent(Box::new(request), failure)),
                 },

@@ -57,7 +57,7 @@ impl<E: TokenEndpoint> Gate<'_, E> {
             return After401::Passes(grant);
         };
         let cookies = request::cookies(&asked.headers);
-        match self.refresher.replace_rejected(backend, session, now).await {
+        match Box::pin(self.refresher.replace_rejected(backend, session, now)).await {
             Some(Ok(tokens)) => {
                 if session.access_token() == Some(tokens.access_token.expose()) {
                     return After401::Passes(grant);
