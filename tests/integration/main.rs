@@ -18,6 +18,7 @@ mod explain;
 mod forwarding;
 mod headers;
 mod interop;
+mod ledgers;
 mod limits;
 mod minted_cookies;
 mod pages;

@@ -12,6 +12,7 @@ mod gate;
 pub mod h2;
 mod http2;
 mod jar;
+mod redis;
 
 pub use answer::Answer;
 pub use browser::{Browser, Request};
@@ -19,3 +20,4 @@ pub use certificates::Certificates;
 pub use connection::Connection;
 pub use gate::{Gate, free_port, program};
 pub use http2::{Fate, Frames, Http2};
+pub use redis::RedisServer;

@@ -18,6 +18,7 @@ pub(crate) fn all(full: bool) -> anyhow::Result<()> {
         Program { name: "nginx", package: "nginx-light" },
         Program { name: "promtool", package: "prometheus" },
         Program { name: "python3", package: "python3-venv" },
+        Program { name: "redis-server", package: "redis-server" },
     ])?;
     needs::npm_packages(&root().join("tests/vectors"))?;
     let interop = root().join("tests/interop");
@@ -66,11 +67,12 @@ pub(crate) fn quick() -> anyhow::Result<()> {
     Ok(())
 }
 
-const LEFT_OUT: [(&str, &str); 9] = [
+const LEFT_OUT: [(&str, &str); 10] = [
     ("admin::promtool", "needs promtool"),
     ("differential::", "needs Node.js, npm packages, Go, and Django in a virtual environment"),
     ("docs::validator::", "needs a JSON Schema validator in a virtual environment"),
     ("interop::", "needs Node.js, npm packages and Chromium"),
+    ("ledgers::redis::", "needs redis-server"),
     ("minted_cookies::", "needs Node.js and npm packages"),
     ("pages::", "needs Node.js, npm packages and Chromium"),
     ("proxies::", "needs nginx, Caddy and Envoy"),

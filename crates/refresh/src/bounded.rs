@@ -54,6 +54,10 @@ impl<V> Bounded<V> {
         self.slots.remove(&key).map(|slot| slot.value)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     #[cfg(test)]
     pub(crate) fn values(&self) -> impl ExactSizeIterator<Item = &V> {
         self.slots.values().map(|slot| &slot.value)

@@ -32,7 +32,10 @@ mod refresher;
 pub use crate::backend::{Backend, BackendFault, BackendSpec};
 pub use crate::dialect::{ClientAuth, Dialect, Encoding, RefreshSpec};
 pub use crate::endpoint::{SendError, TokenAnswer, TokenEndpoint, TokenRequest};
-pub use crate::ledger::{Ledger, MemoryLedger};
+pub use crate::ledger::{
+    Ledger, LedgerAddress, LedgerError, LedgerEvent, LedgerState, MemoryLedger, OutsideLedger,
+    RedisAddress,
+};
 pub use crate::outcome::{Culprit, Event, Fault, Outcome, RefreshError};
 pub use crate::refresher::{RefreshSettings, Refresher};
 pub use crate::tokens::Tokens;

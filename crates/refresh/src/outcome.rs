@@ -30,6 +30,7 @@ impl RefreshError {
             Self::Refused => "refresh_refused",
             Self::SubjectChanged => "subject_changed",
             Self::SignedOut => "signed_out",
+            Self::Unavailable { fault: Fault::Ledger(_), .. } => "ledger_unavailable",
             Self::Unavailable { .. } => "backend_unavailable",
         }
     }
@@ -69,6 +70,12 @@ pub enum Fault {
     /// `max_in_flight` is reached, and stayed so.
     #[error("too many redemptions at once")]
     Busy,
+    /// Nothing was sent.
+    #[error("another gate has just asked the backend in vain")]
+    Elsewhere,
+    /// The ledger does not say whether there is a newer pair.
+    #[error("the ledger gives no answer: {0}")]
+    Ledger(String),
     /// The redemption was cut off, at the end of the process.
     #[error("the redemption was cut off")]
     Stopped,
@@ -88,8 +95,9 @@ impl Fault {
             | Self::Status { .. }
             | Self::Unusable(_)
             | Self::EndedOnArrival(_)
-            | Self::Discovery(_) => Culprit::Backend,
-            Self::Busy | Self::Stopped => Culprit::Us,
+            | Self::Discovery(_)
+            | Self::Elsewhere => Culprit::Backend,
+            Self::Busy | Self::Ledger(_) | Self::Stopped => Culprit::Us,
         }
     }
 }

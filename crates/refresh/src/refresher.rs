@@ -13,25 +13,26 @@
 //! more of them. To hang up would be to lose the new refresh token, and to send the old one again
 //! looks like theft to a backend that is only slow.
 
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use foregate_session::{Jwt, Secret, Session, UnixSeconds};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use crate::answer::{Redeemed, Verdict};
 use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::endpoint::TokenEndpoint;
-use crate::ledger::{Known, Ledger, Pair};
-use crate::lineage::{Lineage, could_be_strong};
-use crate::outcome::{Event, Fault, Outcome, RefreshError};
+use crate::ledger::{Known, Ledger, LedgerState, Pair};
+use crate::lineage::Lineage;
+use crate::outcome::{Event, Fault, RefreshError};
+use crate::refresher::flight::Flight;
+use crate::refresher::look::LookSeat;
 use crate::table::{Entry, FIRST_DELAY, Table};
-use crate::tokens::{Held, SubjectChanged, Tokens};
+use crate::tokens::{Held, Tokens};
 
 /// What the configuration says of refreshing as a whole.
 #[derive(Clone, Copy, Debug)]
@@ -57,12 +58,13 @@ struct Shared<E> {
     endpoint: E,
     ledger: Ledger,
     table: Mutex<Table<Seat>>,
+    looks: Mutex<HashMap<Lineage, LookSeat>>,
     runtime: Handle,
     settings: RefreshSettings,
     report: Box<dyn Fn(Event) + Send + Sync>,
     /// When the table's time began.
     began: Instant,
-    /// How many flights there are.
+    /// How many flights there are, and other things that must come to their end.
     running: watch::Sender<usize>,
     /// [`Event::weak_token`] is said once.
     told_of_weakness: AtomicBool,
@@ -104,6 +106,7 @@ impl<E: TokenEndpoint> Refresher<E> {
             endpoint,
             ledger,
             table: Mutex::new(Table::new(settings.ledger_entries)),
+            looks: Mutex::default(),
             runtime,
             settings,
             report: Box::new(report),
@@ -139,6 +142,29 @@ impl<E: TokenEndpoint> Refresher<E> {
         now: UnixSeconds,
     ) -> Option<RefreshError> {
         let refresh_token = session.refresh_token()?;
+        if !self.must_look(&Lineage::of(refresh_token), now) {
+            return self.start_known(backend, session, now);
+        }
+        let (refresher, clock, busy) = (self.clone(), Clock::starting(now), self.0.busy());
+        let (backend, session) = (Arc::clone(backend), session.clone());
+        self.0.runtime.spawn(async move {
+            let _busy = busy;
+            let refresh_token = session.refresh_token().unwrap_or_default();
+            if refresher.look(refresh_token, now).await.is_ok() {
+                refresher.start_known(&backend, &session, clock.now());
+            }
+        });
+        None
+    }
+
+    /// The same, once the ledger has been asked for all that it knows.
+    fn start_known(
+        &self,
+        backend: &Arc<Backend>,
+        session: &Session,
+        now: UnixSeconds,
+    ) -> Option<RefreshError> {
+        let refresh_token = session.refresh_token()?;
         if let Some(Known::Pair(pair)) = self.0.ledger.find(&Lineage::of(refresh_token), now)
             && is_its_own(&pair, session)
             && pair.young_at(now)
@@ -164,17 +190,21 @@ impl<E: TokenEndpoint> Refresher<E> {
         let Some(refresh_token) = session.refresh_token() else {
             return Err(RefreshError::Refused);
         };
+        self.look(refresh_token, now).await?;
         let ask = Ask { backend, session, refresh_token, was_rejected: false, now };
         let begun = self.begin(self.0.table(), &ask);
         answer(session, begun).await
     }
 
     /// Sign-out: no copy of this session, older or newer, is refreshed any more. A copy whose
-    /// access token is still good passes until that ends.
-    pub fn end(&self, session: &Session, now: UnixSeconds) {
+    /// access token is still good passes until that ends. Ready when the ledger knows; whoever does
+    /// not wait for that changes nothing.
+    pub async fn end(&self, session: &Session, now: UnixSeconds) {
         if let Some(token) = session.refresh_token() {
             let until = now.saturating_add(self.0.settings.remember);
-            self.0.ledger.end(Lineage::of(token), now, until);
+            let (shared, token) = (Arc::clone(&self.0), Secret::new(token));
+            let ending = async move { shared.ledger.end(token.expose(), now, until).await };
+            self.0.see_through(ending).await;
         }
     }
 
@@ -184,9 +214,19 @@ impl<E: TokenEndpoint> Refresher<E> {
         let _ = self.0.running.subscribe().wait_for(|flights| *flights == 0).await;
     }
 
+    /// How many refresh tokens the ledger knows.
+    pub fn entries(&self) -> usize {
+        self.0.ledger.entries()
+    }
+
     /// How many ledger entries had to go before their time, for lack of room.
     pub fn forgotten(&self) -> u64 {
         self.0.ledger.forgotten()
+    }
+
+    /// Whether the ledger can keep its promise.
+    pub fn ledger_state(&self) -> LedgerState {
+        self.0.ledger.state()
     }
 
     /// The ledger is asked under the table's lock: a flight is in the table until its result is in
@@ -247,165 +287,24 @@ impl<E> Shared<E> {
     }
 }
 
-/// One redemption. Whatever happens to it, its place in the table is free in the end.
-struct Flight<E> {
-    shared: Arc<Shared<E>>,
-    token: Lineage,
-    answers: watch::Sender<Option<Answer>>,
-}
-
-impl<E> Drop for Flight<E> {
-    fn drop(&mut self) {
-        self.shared.table().leave(self.token);
-        self.shared.running.send_modify(|flights| *flights -= 1);
-    }
-}
-
-impl<E: TokenEndpoint> Flight<E> {
-    fn new(shared: Arc<Shared<E>>, token: Lineage, answers: watch::Sender<Option<Answer>>) -> Self {
-        shared.running.send_modify(|flights| *flights += 1);
-        Self { shared, token, answers }
-    }
-
-    async fn run(self, backend: Arc<Backend>, held: Held, clock: Clock) {
-        let verdict = self.redeem(&backend, &held, clock).await;
-        // From here to the waiters there is nothing to wait for: what the backend said is settled
-        // or, if the process dies, lost as a whole.
-        let (answer, outcome) = self.settle(verdict, &held, clock.now());
-        self.answers.send_replace(Some(answer));
-        let weak_token = !could_be_strong(held.refresh_token.expose())
-            && !self.shared.told_of_weakness.swap(true, Ordering::Relaxed);
-        let (backend, took) = (Arc::clone(&backend.name), clock.elapsed());
-        (self.shared.report)(Event { backend, took, outcome, weak_token });
-    }
-
-    async fn redeem(&self, backend: &Backend, held: &Held, clock: Clock) -> Verdict {
-        let Ok(_turn) = timeout(backend.timeout, backend.turn()).await else {
-            return Fault::Busy.into();
-        };
-        if self.is_overtaken(clock.now()) {
-            return Verdict::Refused;
-        }
-        let sent = Instant::now();
-        let mut redeeming = pin!(async {
-            let verdict = backend.redeem(&self.shared.endpoint, held, clock).await;
-            match verdict {
-                // A connection that broke says nothing of the token. The second try must have the
-                // time for an answer, or it would only spend the token for nothing.
-                Verdict::Unavailable { fault: fault @ Fault::AnswerLost(_), .. }
-                    if sent.elapsed() < backend.timeout / 2 =>
-                {
-                    self.failed(self.token, fault, None);
-                    if self.is_overtaken(clock.now()) {
-                        return Verdict::Refused;
-                    }
-                    backend.redeem(&self.shared.endpoint, held, clock).await
-                }
-                verdict => verdict,
-            }
-        });
-        if let Ok(verdict) = timeout(backend.timeout, &mut redeeming).await {
-            return verdict;
-        }
-        self.shared.table().overdue(self.token);
-        let fault = Fault::TimedOut;
-        let overdue = RefreshError::Unavailable { retry_after: FIRST_DELAY, fault: fault.clone() };
-        self.answers.send_replace(Some(Err(overdue)));
-        let patience = backend.timeout.saturating_mul(PATIENCE);
-        timeout(patience, redeeming).await.unwrap_or_else(|_| fault.into())
-    }
-
-    /// Whether an app has found the successor, or somebody has signed out, while there was time:
-    /// the backend would take a token that is spent for a thief's.
-    fn is_overtaken(&self, now: UnixSeconds) -> bool {
-        match self.shared.ledger.find(&self.token, now) {
-            Some(Known::Pair(pair)) => pair.refresh_token != self.token,
-            Some(Known::SignedOut) => true,
-            None => false,
-        }
-    }
-
-    /// Writes down what the backend said: first the ledger, then the table.
-    fn settle(&self, verdict: Verdict, held: &Held, now: UnixSeconds) -> (Answer, Outcome) {
-        match verdict {
-            Verdict::Redeemed(redeemed) => self.renewed(redeemed, held, now),
-            Verdict::Refused => self.refused(now),
-            Verdict::Unavailable { fault, retry_after } => {
-                let error = self.failed(self.token, fault.clone(), retry_after);
-                (Err(error), Outcome::Unavailable(fault))
-            }
-        }
-    }
-
-    fn renewed(&self, redeemed: Redeemed, held: &Held, now: UnixSeconds) -> (Answer, Outcome) {
-        let tokens = match held.renewed(redeemed) {
-            Ok(tokens) => tokens,
-            Err(SubjectChanged) => {
-                self.shared.table().over(self.token, RefreshError::SubjectChanged);
-                return (Err(RefreshError::SubjectChanged), Outcome::SubjectChanged);
-            }
-        };
-        let until = self.shared.keep_until(&tokens, now);
-        let mut pair = Pair::new(tokens, now);
-        pair.is_the_same_again = held.access_token.as_ref() == Some(&pair.tokens.access_token);
-        let known = self.shared.ledger.settle(self.token, pair, now, until);
-        let Known::Pair(pair) = known else {
-            self.shared.table().renewed(self.token);
-            return (Err(RefreshError::SignedOut), Outcome::SignedOut);
-        };
-        match usable(&pair, now) {
-            Ok(tokens) => {
-                self.shared.table().renewed(self.token);
-                (Ok(tokens), Outcome::Renewed)
-            }
-            // The new refresh token is safe, but without a pause each request would spend another.
-            Err(fault) => {
-                let error = self.failed(pair.refresh_token, fault.clone(), None);
-                (Err(error), Outcome::Unavailable(fault))
-            }
-        }
-    }
-
-    /// The session is over, unless somebody else has found the successor meanwhile.
-    fn refused(&self, now: UnixSeconds) -> (Answer, Outcome) {
-        let known = self.shared.ledger.find(&self.token, now);
-        let mut table = self.shared.table();
-        match known {
-            Some(Known::SignedOut) => (Err(RefreshError::SignedOut), Outcome::SignedOut),
-            Some(Known::Pair(pair)) if pair.refresh_token != self.token => {
-                let retry_after = FIRST_DELAY;
-                let answer = usable(&pair, now)
-                    .map_err(|fault| RefreshError::Unavailable { retry_after, fault });
-                (answer, Outcome::Overtaken)
-            }
-            _ => {
-                let answer_lost = table.answer_lost(&self.token);
-                table.over(self.token, RefreshError::Refused);
-                (Err(RefreshError::Refused), Outcome::Refused { answer_lost })
-            }
-        }
-    }
-
-    /// Nothing came of it; `next` is the refresh token to try after a pause.
-    fn failed(&self, next: Lineage, fault: Fault, retry_after: Option<Duration>) -> RefreshError {
-        let at = self.shared.at();
-        self.shared.table().failed(self.token, next, at, fault, retry_after)
-    }
-}
-
 /// What comes of a request for tokens. The tokens are the session's, as far as two JWTs tell.
 async fn answer(session: &Session, begun: Begun) -> Answer {
-    let stopped = || RefreshError::Unavailable { retry_after: FIRST_DELAY, fault: Fault::Stopped };
     let answer = match begun {
         Begun::Known(answer) => answer,
-        Begun::Wait(mut seat) => match seat.wait_for(Option::is_some).await {
-            Ok(answer) => answer.clone().unwrap_or_else(|| Err(stopped())),
-            Err(_) => Err(stopped()),
-        },
+        Begun::Wait(seat) => answered(seat).await,
     };
     match answer {
         Ok(tokens) if !is_for(session, &tokens) => Err(RefreshError::SubjectChanged),
         answer => answer,
+    }
+}
+
+/// Waits for the end of a redemption.
+async fn answered(mut seat: Seat) -> Answer {
+    let stopped = || RefreshError::Unavailable { retry_after: FIRST_DELAY, fault: Fault::Stopped };
+    match seat.wait_for(Option::is_some).await {
+        Ok(answer) => answer.clone().unwrap_or_else(|| Err(stopped())),
+        Err(_) => Err(stopped()),
     }
 }
 
@@ -465,13 +364,18 @@ fn held_by_session(session: &Session, refresh_token: &str) -> Held {
     }
 }
 
-/// How many more time-outs an answer is listened for when nobody waits for it any more.
-const PATIENCE: u32 = 2;
-
 mod adoption;
+mod flight;
+mod look;
 mod rejection;
 
 #[cfg(test)]
+mod constellations;
+#[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod histories;
+#[cfg(test)]
+mod replicas;
 #[cfg(test)]
 mod tests;

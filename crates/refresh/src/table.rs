@@ -65,6 +65,16 @@ impl<S: Clone> Table<S> {
         Entry::Lead(seat)
     }
 
+    /// Whether somebody who enters now would lead.
+    pub(crate) fn may_enter(&self, token: &Lineage, at: Duration) -> bool {
+        let pauses = match self.setbacks.get(token) {
+            Some(Setback::Pause { until, .. }) => *until > at,
+            // Somebody else may have found a successor since.
+            Some(Setback::Over(_)) | None => false,
+        };
+        !pauses && !self.flights.contains_key(token)
+    }
+
     /// The redemption goes on, but from now on nobody gets a seat in it.
     pub(crate) fn overdue(&mut self, token: Lineage) {
         self.flights.insert(token, Flight::Overdue);

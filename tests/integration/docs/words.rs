@@ -62,7 +62,7 @@ fn status_of(name: &str) -> Option<u16> {
 
 /// Every word that stands as `reason` in an answer or in a request's line.
 fn reasons() -> BTreeSet<String> {
-    let others = ["backend_unavailable", "visitor_left"].map(str::to_owned);
+    let others = ["backend_unavailable", "ledger_unavailable", "visitor_left"].map(str::to_owned);
     let mut reasons = arms("crates/policy/src/access.rs", "reason");
     reasons.extend(of_answers().into_keys().chain(others));
     reasons

@@ -89,7 +89,7 @@ impl AppCounters {
 const CLASSES: [&str; 6] = ["", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// All reason words that an answer can have. A word that is forgotten here counts as `other`.
-const REASONS: [&str; 27] = [
+const REASONS: [&str; 28] = [
     "",
     "other",
     "backend_unavailable",
@@ -100,6 +100,7 @@ const REASONS: [&str; 27] = [
     "bad_target",
     "cross_site",
     "denied",
+    "ledger_unavailable",
     "malformed",
     "method_not_allowed",
     "misdirected",

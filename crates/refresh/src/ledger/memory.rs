@@ -1,13 +1,15 @@
-//! The ledger of one process.
+//! The ledger of one process, by itself or in front of one outside.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foregate_session::UnixSeconds;
 
 use crate::bounded::Bounded;
-use crate::ledger::{Known, Pair};
-use crate::lineage::Lineage;
+use crate::ledger::Known;
+use crate::ledger::seal::Record as Learnt;
+use crate::ledger::write::{self, Naming, News, Plan, Write};
+use crate::lineage::{Lineage, TokenKeys};
 
 /// Keeps pairs in memory, as many as it was told to, the oldest out first.
 pub struct MemoryLedger(Mutex<Store>);
@@ -18,102 +20,167 @@ struct Store {
     /// Every record has a name in `entries`.
     records: HashMap<Lineage, Record>,
     forgotten: u64,
+    /// Records of an earlier epoch may have changed elsewhere without our hearing of it.
+    epoch: u64,
+    /// The number of each record's last change, for [`MemoryLedger::learn`].
+    changed: Bounded<u64>,
+    changes: u64,
+    /// The last change of which `changed` has forgotten.
+    changes_forgotten: u64,
 }
 
 struct Record {
     known: Known,
     until: UnixSeconds,
+    epoch: u64,
     /// How many entries point here, `>= 1`.
     names: usize,
+}
+
+/// A moment in the life of a ledger in front of another, taken before that one is asked.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    epoch: u64,
+    changes: u64,
+}
+
+/// What a ledger made of a [`Write`].
+pub(super) struct Written {
+    /// What stands in the record that the write was about.
+    pub(super) known: Option<Known>,
+    /// Whether holders of the token now find the pair of the write, or what came after it.
+    pub(super) learnt: bool,
 }
 
 impl MemoryLedger {
     /// `entries` is a number of refresh tokens, spent ones included. Each takes some 200 bytes, each
     /// session its newest pair beside that.
     pub fn new(entries: usize) -> Self {
-        // One redemption names two: the token it spent, and the new one.
-        let entries = Bounded::new(entries.max(2));
-        Self(Mutex::new(Store { entries, records: HashMap::new(), forgotten: 0 }))
+        Self(Mutex::new(Store {
+            // One redemption names two: the token it spent, and the new one.
+            entries: Bounded::new(entries.max(2)),
+            records: HashMap::new(),
+            forgotten: 0,
+            epoch: 0,
+            changed: Bounded::new(CHANGES_KEPT),
+            changes: 0,
+            changes_forgotten: 0,
+        }))
     }
 
     pub(super) fn find(&self, token: &Lineage, now: UnixSeconds) -> Option<Known> {
         let store = self.lock();
         let record = store.records.get(store.entries.get(token)?)?;
+        (record.until > now && record.epoch == store.epoch).then(|| record.known.clone())
+    }
+
+    /// The same, even if it may have changed elsewhere.
+    pub(super) fn recall(&self, token: &Lineage, now: UnixSeconds) -> Option<Known> {
+        let store = self.lock();
+        let record = store.records.get(store.entries.get(token)?)?;
         (record.until > now).then(|| record.known.clone())
     }
 
-    pub(super) fn settle(
-        &self,
-        spent: Lineage,
-        pair: Pair,
-        now: UnixSeconds,
-        until: UnixSeconds,
-    ) -> Known {
+    pub(super) fn write(&self, write: &Write, now: UnixSeconds) -> Written {
         let mut store = self.lock();
-        let name = store.record_of(spent);
-        let newest = pair.refresh_token;
-        let known = match store.known(name, now) {
-            Some(Known::SignedOut) => Known::SignedOut,
-            Some(Known::Pair(other)) if other.refresh_token != spent && other.outlasts(&pair) => {
-                Known::Pair(Arc::clone(other))
+        let token = write.token.name;
+        let old = store.record_of(&write.token);
+        match &write.news {
+            News::Settled { pair, newest, late } => {
+                let plan = write::settle(store.known(old, now), token, pair, *late);
+                store.carry_out(plan, write, newest, now)
             }
-            _ => {
-                let known = Known::Pair(Arc::new(pair));
-                store.write(name, known.clone(), until);
-                known
+            News::Adopted { pair, newest } => {
+                let new = store.record_of(newest);
+                let (known, other) = (store.known(old, now), store.known(new, now));
+                let plan = write::adopt(known, other, old == new, token, pair);
+                store.carry_out(plan, write, newest, now)
             }
-        };
-        // In this order the newest token's entry goes last of all: without it the next redemption
-        // would open a record of its own, and the holders of older tokens would miss it.
-        store.point(spent, name);
-        store.point(newest, name);
-        store.sweep(now);
-        known
+            News::Ended => {
+                let before = store.put(old, Known::SignedOut, write.until);
+                store.point(token, old);
+                if let Some(Known::Pair(pair)) = before {
+                    store.point(pair.refresh_token, old);
+                }
+                store.sweep(now);
+                Written { known: Some(Known::SignedOut), learnt: true }
+            }
+        }
     }
 
-    pub(super) fn adopt(
-        &self,
-        spent: Lineage,
-        pair: Pair,
-        now: UnixSeconds,
-        until: UnixSeconds,
-    ) -> bool {
-        let mut store = self.lock();
-        let newest = pair.refresh_token;
-        let (old, new) = (store.record_of(spent), store.record_of(newest));
-        let is_known = store.known(new, now).is_some();
-        let found = match store.known(old, now) {
-            // What came after the pair is known, and `spent` is not: it joins.
-            None if is_known && old != new => {
-                store.point(spent, new);
-                return true;
-            }
-            // Two sessions stay two.
-            Some(_) if is_known && old != new => return false,
-            Some(Known::SignedOut) => false,
-            Some(Known::Pair(known)) if known.refresh_token == newest => pair.outlasts(known),
-            Some(Known::Pair(_)) if is_known => false,
-            Some(Known::Pair(known)) => known.refresh_token == spent || pair.outlasts(known),
-            None => true,
-        };
-        if found {
-            store.write(old, Known::Pair(Arc::new(pair)), until);
-        }
-        store.point(spent, old);
-        store.point(newest, old);
-        store.sweep(now);
-        found
+    /// The moment for [`MemoryLedger::learn`].
+    pub(super) fn moment(&self) -> Moment {
+        let store = self.lock();
+        Moment { epoch: store.epoch, changes: store.changes }
     }
 
-    pub(super) fn end(&self, token: Lineage, now: UnixSeconds, until: UnixSeconds) {
+    /// Takes over what a ledger outside has said of a record, and that `names` lead to it, unless
+    /// that has changed `since` it was asked.
+    pub(super) fn learn(
+        &self,
+        since: Moment,
+        record: Lineage,
+        names: &[Lineage],
+        learnt: Learnt,
+        now: UnixSeconds,
+    ) {
         let mut store = self.lock();
-        let name = store.record_of(token);
-        let before = store.write(name, Known::SignedOut, until);
-        store.point(token, name);
-        if let Some(Known::Pair(pair)) = before {
-            store.point(pair.refresh_token, name);
+        if since.epoch == store.epoch && !store.has_changed(record, since) {
+            store.learn(record, names, learnt, now);
         }
-        store.sweep(now);
+    }
+
+    /// The same where the ledger outside has just written the record for us: what was read of it
+    /// meanwhile is older. Of two who wrote at a time nobody knows here who was the later one, so
+    /// the next one asks.
+    pub(super) fn learn_own(
+        &self,
+        since: Moment,
+        record: Lineage,
+        names: &[Lineage],
+        learnt: Learnt,
+        now: UnixSeconds,
+    ) {
+        let mut store = self.lock();
+        if since.epoch == store.epoch && !store.has_changed(record, since) {
+            store.learn(record, names, learnt, now);
+            store.change(record);
+        } else {
+            store.forget(record);
+        }
+    }
+
+    /// The ledger outside knows nothing of the token, though it did when this one learnt it: it has
+    /// lost what it knew. What is remembered here counts again, unless the record has changed
+    /// `since` the other was asked.
+    pub(super) fn stand_in(
+        &self,
+        since: Moment,
+        token: &Lineage,
+        now: UnixSeconds,
+    ) -> Option<Known> {
+        let mut store = self.lock();
+        let (name, epoch) = (*store.entries.get(token)?, store.epoch);
+        let has_changed = since.epoch != epoch || store.has_changed(name, since);
+        let record = store.records.get_mut(&name)?;
+        if !has_changed {
+            record.epoch = epoch;
+        }
+        (record.until > now).then(|| record.known.clone())
+    }
+
+    /// The record has changed outside: what is known of it does not count any more.
+    pub(super) fn forget(&self, record: Lineage) {
+        self.lock().forget(record);
+    }
+
+    /// From now on nothing that is known counts, until it was learnt once more.
+    pub(super) fn distrust(&self) {
+        self.lock().epoch += 1;
+    }
+
+    pub(super) fn entries(&self) -> usize {
+        self.lock().entries.len()
     }
 
     pub(super) fn forgotten(&self) -> u64 {
@@ -126,9 +193,73 @@ impl MemoryLedger {
     }
 }
 
+/// Enough for all that happens while a store outside answers; if there is more, what it said is not
+/// kept, and asked for again.
+const CHANGES_KEPT: usize = 65_536;
+
 impl Store {
-    fn record_of(&self, token: Lineage) -> Lineage {
-        self.entries.get(&token).copied().unwrap_or(token)
+    fn record_of(&self, token: &TokenKeys) -> Lineage {
+        self.entries.get(&token.name).copied().unwrap_or(token.thread.name)
+    }
+
+    fn carry_out(
+        &mut self,
+        plan: Plan,
+        write: &Write,
+        newest: &TokenKeys,
+        now: UnixSeconds,
+    ) -> Written {
+        let (old, new) = (self.record_of(&write.token), self.record_of(newest));
+        if let Some(known) = plan.record {
+            self.put(old, known, write.until);
+        }
+        match plan.naming {
+            // In this order the newest token's entry goes last of all: without it the next
+            // redemption would open a record of its own, and the holders of older tokens would
+            // miss it.
+            Naming::Both => {
+                self.point(write.token.name, old);
+                self.point(newest.name, old);
+            }
+            Naming::Join => self.point(write.token.name, new),
+            Naming::None => {}
+        }
+        let known = self.known(old, now).cloned();
+        self.sweep(now);
+        Written { known, learnt: plan.learnt }
+    }
+
+    fn learn(&mut self, record: Lineage, names: &[Lineage], learnt: Learnt, now: UnixSeconds) {
+        // Without a name nobody would find it, nor drop it.
+        if names.is_empty() {
+            return;
+        }
+        self.put(record, learnt.known, learnt.until);
+        for name in names {
+            self.point(*name, record);
+        }
+        self.sweep(now);
+    }
+
+    fn forget(&mut self, record: Lineage) {
+        self.change(record);
+        if let Some(record) = self.records.get_mut(&record) {
+            record.until = UnixSeconds(i64::MIN);
+        }
+    }
+
+    fn change(&mut self, record: Lineage) {
+        self.changes += 1;
+        self.changed.insert(record, self.changes);
+        if let Some(change) = self.changed.pop_excess() {
+            self.changes_forgotten = change;
+        }
+    }
+
+    /// Whether the record has changed since then, or may have.
+    fn has_changed(&self, record: Lineage, since: Moment) -> bool {
+        let change = self.changed.get(&record);
+        since.changes < self.changes_forgotten || change.is_some_and(|at| *at > since.changes)
     }
 
     /// What the record called `name` says, if it has not ended.
@@ -138,9 +269,10 @@ impl Store {
     }
 
     /// Gives back what the record said before. The caller names a new one next.
-    fn write(&mut self, name: Lineage, known: Known, until: UnixSeconds) -> Option<Known> {
+    fn put(&mut self, name: Lineage, known: Known, until: UnixSeconds) -> Option<Known> {
         let names = self.records.get(&name).map_or(0, |record| record.names);
-        self.records.insert(name, Record { known, until, names }).map(|record| record.known)
+        let record = Record { known, until, epoch: self.epoch, names };
+        self.records.insert(name, record).map(|record| record.known)
     }
 
     fn point(&mut self, token: Lineage, name: Lineage) {
@@ -178,12 +310,14 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use foregate_session::Secret;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ledger::Pair;
     use crate::tokens::Tokens;
 
     const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
@@ -204,8 +338,21 @@ mod tests {
     }
 
     fn settle(ledger: &MemoryLedger, spent: u32, newest: u32, now: UnixSeconds) {
-        let until = now.saturating_add(Duration::from_secs(60));
-        ledger.settle(token(spent), pair(newest, now), now, until);
+        let (spent, pair) = (spent.to_string(), Arc::new(pair(newest, now)));
+        ledger.write(&Write::settled(&spent, pair, minute_after(now), false), now);
+    }
+
+    fn end(ledger: &MemoryLedger, token: u32, now: UnixSeconds) {
+        ledger.write(&Write::ended(&token.to_string(), minute_after(now)), now);
+    }
+
+    fn adopt(ledger: &MemoryLedger, spent: u32, newest: u32, now: UnixSeconds) {
+        let (spent, pair) = (spent.to_string(), Arc::new(pair(newest, now)));
+        ledger.write(&Write::adopted(&spent, pair, minute_after(now)), now);
+    }
+
+    fn minute_after(now: UnixSeconds) -> UnixSeconds {
+        now.saturating_add(Duration::from_secs(60))
     }
 
     fn sizes(ledger: &MemoryLedger) -> (usize, usize, u64) {
@@ -222,7 +369,7 @@ mod tests {
         assert_eq!(sizes(&ledger), (4, 2, 2));
         assert_eq!(ledger.find(&token(10), NOW), None);
         assert!(ledger.find(&token(20), NOW).is_some());
-        ledger.end(token(40), NOW, NOW.saturating_add(Duration::from_secs(60)));
+        end(&ledger, 40, NOW);
         assert_eq!(sizes(&ledger), (4, 3, 3));
         assert_eq!(ledger.find(&token(20), NOW), None);
         assert!(ledger.find(&token(21), NOW).is_some(), "the newest of a session goes last");
@@ -249,10 +396,9 @@ mod tests {
             let mut now = NOW;
             for (spent, newest, pause, kind) in steps {
                 now = now.saturating_add(Duration::from_secs(pause));
-                let until = now.saturating_add(Duration::from_secs(60));
                 match kind {
-                    0 => ledger.end(token(spent), now, until),
-                    1 => drop(ledger.adopt(token(spent), pair(newest, now), now, until)),
+                    0 => end(&ledger, spent, now),
+                    1 => adopt(&ledger, spent, newest, now),
                     _ => settle(&ledger, spent, newest, now),
                 }
                 // An app's pair that belongs to another session is left alone.

@@ -1,20 +1,22 @@
 //! An app that renews tokens by itself: the ledger learns from its cookie.
 
-use foregate_session::{Session, UnixSeconds};
+use std::sync::Arc;
 
+use foregate_session::{Secret, Session, UnixSeconds};
+
+use crate::endpoint::TokenEndpoint;
 use crate::ledger::Pair;
-use crate::lineage::Lineage;
 use crate::refresher::Refresher;
 use crate::tokens::Tokens;
 
-impl<E> Refresher<E> {
+impl<E: TokenEndpoint> Refresher<E> {
     /// An app that was sent `sent` gives the visitor `found`, with another pair of tokens: it has
     /// redeemed the old refresh token itself. From now on every older cookie finds the new pair.
     /// Says whether the ledger has learnt something.
     ///
     /// A pair whose access token has ended is taken, too: its refresh token is the newest all the
     /// same. None is taken of another person, over a sign-out, or in the place of a newer one.
-    pub fn adopt(&self, sent: &Session, found: &Session, now: UnixSeconds) -> bool {
+    pub async fn adopt(&self, sent: &Session, found: &Session, now: UnixSeconds) -> bool {
         let (Some(spent), Some(tokens)) = (sent.refresh_token(), Tokens::of(found)) else {
             return false;
         };
@@ -27,7 +29,9 @@ impl<E> Refresher<E> {
         let until = self.0.keep_until(&tokens, now);
         let pair = Pair::new(tokens, now);
         let newest = pair.refresh_token;
-        let adopted = self.0.ledger.adopt(Lineage::of(spent), pair, now, until);
+        let (shared, spent) = (Arc::clone(&self.0), Secret::new(spent));
+        let adopting = async move { shared.ledger.adopt(spent.expose(), pair, now, until).await };
+        let adopted = self.0.see_through(adopting).await.unwrap_or(false);
         if adopted {
             // What works for the app is not refused, nor is the backend away.
             self.0.table().renewed(newest);
@@ -38,7 +42,6 @@ impl<E> Refresher<E> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use tokio::sync::Notify;
@@ -52,8 +55,8 @@ mod tests {
         sleep(Duration::from_millis(1)).await;
     }
 
-    fn adopt(gate: &Gate, sent: &Session, found: &Session) -> bool {
-        gate.refresher.adopt(sent, found, gate.now())
+    async fn adopt(gate: &Gate, sent: &Session, found: &Session) -> bool {
+        gate.refresher.adopt(sent, found, gate.now()).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -61,8 +64,8 @@ mod tests {
         let gate = Gate::new();
         let ann = gate.session("ann");
         let found = gate.renewed_elsewhere(&ann);
-        assert!(adopt(&gate, &ann, &found));
-        assert!(!adopt(&gate, &ann, &found), "the next answer with it tells nothing new");
+        assert!(adopt(&gate, &ann, &found).await);
+        assert!(!adopt(&gate, &ann, &found).await, "the next answer with it tells nothing new");
         assert_eq!(gate.settled(&ann), "ann-a1");
         assert_eq!(gate.visit(&ann).await, "ann-a1");
         assert_eq!(gate.calls(), 0);
@@ -78,7 +81,7 @@ mod tests {
         let ann = gate.session("ann");
         let found = gate.renewed_elsewhere(&ann);
         advance(Duration::from_secs(LIFE as u64)).await;
-        assert!(adopt(&gate, &ann, &found));
+        assert!(adopt(&gate, &ann, &found).await);
         assert_eq!(gate.settled(&ann), "nothing");
         assert_eq!(gate.visit(&ann).await, "ann-a2");
         assert_eq!((gate.calls(), gate.reused()), (1, 0));
@@ -89,10 +92,10 @@ mod tests {
         let gate = Gate::new();
         let ann = gate.session("ann");
         let found = gate.renewed_elsewhere(&ann);
-        adopt(&gate, &ann, &found);
+        adopt(&gate, &ann, &found).await;
         advance(Duration::from_secs(LIFE as u64)).await;
         assert_eq!(gate.visit(&found).await, "ann-a2");
-        assert!(!adopt(&gate, &ann, &found));
+        assert!(!adopt(&gate, &ann, &found).await);
         assert_eq!(gate.settled(&ann), "ann-a2");
     }
 
@@ -100,20 +103,22 @@ mod tests {
     async fn only_the_same_person_s_whole_and_live_pair_is_taken() {
         let gate = Gate::new();
         let ann = gate.session("ann");
-        let check = |claims: &str| {
+        let check = async |claims: &str| {
             let found = gate.claims(claims);
-            assert!(!adopt(&gate, &ann, &found), "{claims}");
+            assert!(!adopt(&gate, &ann, &found).await, "{claims}");
             assert_eq!(gate.settled(&ann), "nothing");
         };
-        check(r#"{"sub":"bob","accessToken":"a","refreshToken":"r"}"#);
-        check(r#"{"accessToken":"a","refreshToken":"r"}"#);
-        check(r#"{"sub":"ann","accessToken":"a"}"#);
-        check(r#"{"sub":"ann","refreshToken":"r"}"#);
-        check(r#"{"sub":"ann","accessToken":"ann-a0","refreshToken":"ann-r0","theme":"dark"}"#);
-        check(r#"{"sub":"ann","accessToken":"a","refreshToken":"r","refreshTokenExpires":5}"#);
+        check(r#"{"sub":"bob","accessToken":"a","refreshToken":"r"}"#).await;
+        check(r#"{"accessToken":"a","refreshToken":"r"}"#).await;
+        check(r#"{"sub":"ann","accessToken":"a"}"#).await;
+        check(r#"{"sub":"ann","refreshToken":"r"}"#).await;
+        check(r#"{"sub":"ann","accessToken":"ann-a0","refreshToken":"ann-r0","theme":"dark"}"#)
+            .await;
+        check(r#"{"sub":"ann","accessToken":"a","refreshToken":"r","refreshTokenExpires":5}"#)
+            .await;
         let keyless = gate.claims(r#"{"sub":"ann","accessToken":"a"}"#);
         let found = gate.claims(r#"{"sub":"ann","accessToken":"b","refreshToken":"r"}"#);
-        assert!(!adopt(&gate, &keyless, &found), "no old cookie could ask for it");
+        assert!(!adopt(&gate, &keyless, &found).await, "no old cookie could ask for it");
     }
 
     #[tokio::test(start_paused = true)]
@@ -121,8 +126,8 @@ mod tests {
         let gate = Gate::new();
         let ann = gate.session("ann");
         let found = gate.renewed_elsewhere(&ann);
-        gate.refresher.end(&ann, gate.now());
-        assert!(!adopt(&gate, &ann, &found));
+        gate.refresher.end(&ann, gate.now()).await;
+        assert!(!adopt(&gate, &ann, &found).await);
         for cookie in [&ann, &found] {
             assert_eq!(gate.visit(cookie).await, "signed_out");
         }
@@ -138,7 +143,7 @@ mod tests {
         let waiting = tokio::spawn(gate.visit(&ann));
         settle().await;
         let found = gate.renewed_elsewhere(&ann);
-        assert!(adopt(&gate, &ann, &found));
+        assert!(adopt(&gate, &ann, &found).await);
         assert_eq!(gate.visit(&ann).await, "ann-a1", "nobody else waits");
         go.notify_one();
         assert_eq!(waiting.await.unwrap(), "ann-a1");
@@ -155,7 +160,7 @@ mod tests {
         let waiting = tokio::spawn(gate.visit(&ann));
         settle().await;
         let found = gate.renewed_elsewhere(&ann);
-        adopt(&gate, &ann, &found);
+        adopt(&gate, &ann, &found).await;
         assert_eq!(waiting.await.unwrap(), "ann-a2");
         assert_eq!((gate.calls(), gate.reused()), (1, 0), "the turn came too late for it");
         assert_eq!(gate.outcomes(), [Outcome::Renewed, Outcome::Overtaken]);
@@ -180,7 +185,7 @@ mod tests {
             gate.fake.world().live.insert("ann-r0".to_owned(), "ann".to_owned());
             let found = gate.renewed_elsewhere(&ann);
             gate.fake.world().live.insert("ann-r0".to_owned(), "ann".to_owned());
-            assert!(adopt(&gate, &ann, &found));
+            assert!(adopt(&gate, &ann, &found).await);
             sleep(Duration::from_secs(1)).await;
             go.notify_one();
             let waited = waiting.await.unwrap();
@@ -209,7 +214,7 @@ mod tests {
             r#"{{"sub":"ann","accessToken":"b","accessTokenExpiry":{},"refreshToken":"ann-r0"}}"#,
             gate.now().0 + LIFE
         ));
-        assert!(adopt(&gate, &ann, &found));
+        assert!(adopt(&gate, &ann, &found).await);
         assert_eq!(gate.visit(&ann).await, "b");
         advance(Duration::from_secs(LIFE as u64)).await;
         assert_eq!(gate.visit(&ann).await, "ann-a1");

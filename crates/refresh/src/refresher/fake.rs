@@ -11,11 +11,16 @@ use crate::backend::BackendSpec;
 use crate::dialect::{ClientAuth, Dialect, RefreshSpec};
 use crate::endpoint::{SendError, TokenAnswer, TokenRequest};
 use crate::ledger::MemoryLedger;
+use crate::outcome::Outcome;
 
 pub(super) const START: UnixSeconds = UnixSeconds(1_800_000_000);
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 /// Of an access token, in seconds.
 pub(super) const LIFE: i64 = 60;
+
+/// Of the ledger.
+pub(super) const ENTRIES: usize = 10_000;
+pub(super) const REMEMBER: Duration = Duration::from_secs(86_400);
 
 /// What the backend does with one call. Without a plan it redeems at once.
 #[derive(Clone, Debug)]
@@ -153,7 +158,6 @@ pub(super) struct Gate {
     pub(super) backend: Arc<Backend>,
     events: Arc<Mutex<Vec<Event>>>,
     keyring: Keyring,
-    clock: Clock,
 }
 
 impl Gate {
@@ -162,20 +166,28 @@ impl Gate {
     }
 
     pub(super) fn on(runtime: Handle, max_in_flight: usize) -> Self {
-        let clock = Clock::starting(START);
-        let fake = Fake::default();
-        fake.world().clock = Some(clock);
+        let ledger = Ledger::Memory(MemoryLedger::new(ENTRIES));
+        Self::with(ledger, Fake::default(), runtime, max_in_flight)
+    }
+
+    /// One of several gates in front of a backend, or one after another.
+    pub(super) fn with(ledger: Ledger, fake: Fake, runtime: Handle, max_in_flight: usize) -> Self {
+        fake.world().clock.get_or_insert_with(|| Clock::starting(START));
         let events = Arc::new(Mutex::new(Vec::new()));
-        let settings =
-            RefreshSettings { ledger_entries: 10_000, remember: Duration::from_secs(86_400) };
+        let settings = RefreshSettings { ledger_entries: ENTRIES, remember: REMEMBER };
         let report = {
             let events = Arc::clone(&events);
             move |event| events.lock().unwrap().push(event)
         };
-        let ledger = Ledger::Memory(MemoryLedger::new(settings.ledger_entries));
         let refresher = Refresher::new(fake.clone(), ledger, runtime, settings, report);
         let backend = Arc::new(backend(Dialect::Json, max_in_flight, None));
-        Self { fake, refresher, backend, events, keyring: keyring(), clock }
+        Self { fake, refresher, backend, events, keyring: keyring() }
+    }
+
+    /// The same with a backend that may take so long for an answer.
+    pub(super) fn patient_for(mut self, timeout: Duration) -> Self {
+        self.backend = Arc::new(Backend::new(spec(Dialect::Json, 64, None, timeout)).ok().unwrap());
+        self
     }
 
     /// A user signs in: a session whose access token has just ended.
@@ -203,7 +215,12 @@ impl Gate {
     }
 
     pub(super) fn now(&self) -> UnixSeconds {
-        self.clock.now()
+        self.clock().now()
+    }
+
+    /// Everybody's.
+    fn clock(&self) -> Clock {
+        self.fake.world().clock.unwrap()
     }
 
     pub(super) async fn refresh(&self, session: &Session) -> Result<Session, RefreshError> {
@@ -214,7 +231,7 @@ impl Gate {
     /// A request of its own.
     pub(super) fn visit(&self, session: &Session) -> impl Future<Output = String> + Send + 'static {
         let (refresher, backend) = (self.refresher.clone(), Arc::clone(&self.backend));
-        let (session, clock) = (session.clone(), self.clock);
+        let (session, clock) = (session.clone(), self.clock());
         async move { told(&refresher.refresh(&backend, &session, clock.now()).await) }
     }
 
@@ -249,7 +266,16 @@ impl Gate {
 }
 
 pub(super) fn backend(dialect: Dialect, max_in_flight: usize, issuer: Option<&str>) -> Backend {
-    let spec = BackendSpec {
+    Backend::new(spec(dialect, max_in_flight, issuer, TIMEOUT)).ok().unwrap()
+}
+
+fn spec(
+    dialect: Dialect,
+    max_in_flight: usize,
+    issuer: Option<&str>,
+    timeout: Duration,
+) -> BackendSpec {
+    BackendSpec {
         name: "main".to_owned(),
         dialect,
         refresh_url: issuer.is_none().then(|| "http://backend/refresh".to_owned()),
@@ -257,11 +283,10 @@ pub(super) fn backend(dialect: Dialect, max_in_flight: usize, issuer: Option<&st
         client_id: None,
         client_secret: None,
         client_auth: ClientAuth::Post,
-        timeout: TIMEOUT,
+        timeout,
         max_in_flight,
         refresh: RefreshSpec::default(),
-    };
-    Backend::new(spec).ok().unwrap()
+    }
 }
 
 fn keyring() -> Keyring {

@@ -29,6 +29,9 @@ impl<E: TokenEndpoint> Refresher<E> {
         now: UnixSeconds,
     ) -> Option<Result<Arc<Tokens>, RefreshError>> {
         let (_, refresh_token) = (session.access_token()?, session.refresh_token()?);
+        if let Err(error) = self.look(refresh_token, now).await {
+            return Some(Err(error));
+        }
         let begun = {
             let table = self.0.table();
             let known = self.0.ledger.find(&Lineage::of(refresh_token), now);
@@ -157,7 +160,7 @@ mod tests {
         assert_eq!(rejected(&gate, &ann).await, "refresh_refused");
         assert_eq!(gate.calls(), 2);
         let bob = gate.session("bob");
-        gate.refresher.end(&bob, gate.now());
+        gate.refresher.end(&bob, gate.now()).await;
         assert_eq!(rejected(&gate, &bob).await, "signed_out");
         assert_eq!(gate.calls(), 2);
     }

@@ -1,0 +1,407 @@
+//! A ledger whose word survives the process: a store outside, and in front of it a memory that
+//! answers at once.
+//!
+//! ```text
+//! settled, begin ──> front ── knows nothing ──> look: store ──> front
+//! settle, adopt, end ──> store ──> front         (the store is away: front, and the backlog)
+//! ```
+//!
+//! The front alone is asked where nobody may wait. It says what the store has said, and forgets a
+//! record of which the store tells that it has changed; while the store is away it is all there is.
+//! What could not be written waits in the backlog, in its order, and goes out before anything else.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use foregate_session::UnixSeconds;
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use crate::ledger::file::{FileStore, Opened};
+use crate::ledger::memory::{MemoryLedger, Moment, Written};
+use crate::ledger::redis::{Claim, Claimed, Heard, RedisStore, Waiting};
+use crate::ledger::write::{Told, Write};
+use crate::ledger::{Known, LedgerEvent, LedgerState, StoreFault};
+use crate::lineage::{Lineage, TokenKeys};
+
+/// Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct OutsideLedger(Arc<Shared>);
+
+struct Shared {
+    front: MemoryLedger,
+    store: Store,
+    backlog: Mutex<Backlog>,
+    tell: Box<dyn Fn(LedgerEvent) + Send + Sync>,
+}
+
+pub(super) enum Store {
+    File(FileStore),
+    Redis(RedisStore),
+}
+
+struct Backlog {
+    state: LedgerState,
+    /// What the store does not know yet, the oldest first. Empty while the state is good.
+    writes: VecDeque<(Write, UnixSeconds)>,
+    limit: usize,
+    /// How many had to go for lack of room.
+    lost: u64,
+}
+
+/// What came of an attempt to be the one who redeems a token.
+pub(crate) enum Turn {
+    /// Nobody else does. `None`: nobody else could, or could be asked.
+    Ours(Option<Claim>),
+    Theirs(Waiting),
+}
+
+impl OutsideLedger {
+    /// `entries` bounds what is kept. The store is looked after on `runtime`.
+    pub(super) fn new(
+        store: Store,
+        entries: usize,
+        runtime: &Handle,
+        tell: impl Fn(LedgerEvent) + Send + Sync + 'static,
+    ) -> Self {
+        let ledger = Self(Arc::new(Shared {
+            front: MemoryLedger::new(entries.min(FRONT_ENTRIES)),
+            store,
+            backlog: Mutex::new(Backlog {
+                state: LedgerState::Good,
+                writes: VecDeque::new(),
+                limit: entries,
+                lost: 0,
+            }),
+            tell: Box::new(tell),
+        }));
+        let weak = Arc::downgrade(&ledger.0);
+        match &ledger.0.store {
+            Store::File(file) => {
+                // At the start nobody is kept waiting yet.
+                ledger.0.note(file.open());
+                runtime.spawn(keep_file(weak, file.clone()));
+            }
+            Store::Redis(redis) => drop(runtime.spawn(keep_redis(weak, redis.clone()))),
+        }
+        ledger
+    }
+
+    pub(super) fn find(&self, token: &Lineage, now: UnixSeconds) -> Option<Known> {
+        match self.state() {
+            LedgerState::Good => self.0.front.find(token, now),
+            // Better what may have changed elsewhere than nothing.
+            LedgerState::Waiting(_) | LedgerState::AtRisk(_) => self.0.front.recall(token, now),
+        }
+    }
+
+    /// Whether the store has to be asked before the front's silence means anything.
+    pub(super) fn must_look(&self, token: &Lineage, now: UnixSeconds) -> bool {
+        let can_look = match self.0.store {
+            Store::File(_) => true,
+            Store::Redis(_) => self.state() == LedgerState::Good,
+        };
+        can_look && self.find(token, now).is_none()
+    }
+
+    /// Asks the store, and lets the front know. An error means that the store may know better.
+    pub(super) async fn look(
+        &self,
+        token: &str,
+        now: UnixSeconds,
+    ) -> Result<Option<Known>, StoreFault> {
+        let token = TokenKeys::of(token);
+        if self.0.is_alone() {
+            return Ok(self.0.front.recall(&token.name, now));
+        }
+        let since = self.0.moment().await;
+        let found = match &self.0.store {
+            Store::File(file) => file.find(token.clone(), now).await,
+            Store::Redis(redis) => redis.find(&token, now).await,
+        };
+        match found {
+            Ok(None) => Ok(self.0.front.stand_in(since, &token.name, now)),
+            Ok(Some(Told { name, record, names, .. })) => {
+                let known = record.as_ref().map(|record| record.known.clone());
+                if let Some(record) = record {
+                    self.0.front.learn(since, name, &names, record, now);
+                }
+                Ok(known)
+            }
+            Err(fault) => self.without_store(&token, &fault, now),
+        }
+    }
+
+    /// Asks to be the only one who redeems a token, and lets the front know what the store knows.
+    pub(super) async fn turn(
+        &self,
+        token: &str,
+        backend_timeout: Duration,
+        now: UnixSeconds,
+    ) -> Result<(Turn, Option<Known>), StoreFault> {
+        let redis = match &self.0.store {
+            Store::Redis(redis) if !self.0.is_alone() => redis,
+            // Nobody else has the file, or nobody can be asked.
+            Store::File(_) | Store::Redis(_) => {
+                return Ok((Turn::Ours(None), self.look(token, now).await?));
+            }
+        };
+        let (since, token) = (self.0.moment().await, TokenKeys::of(token));
+        match redis.claim(&token, backend_timeout, now).await {
+            Ok((claimed, name, record)) => {
+                let known = match record {
+                    None => self.0.front.stand_in(since, &token.name, now),
+                    Some(record) => {
+                        let known = record.known.clone();
+                        self.0.front.learn(since, name, &[token.name], record, now);
+                        Some(known)
+                    }
+                };
+                let turn = match claimed {
+                    Claimed::Mine(claim) => Turn::Ours(Some(claim)),
+                    Claimed::Theirs(waiting) => Turn::Theirs(waiting),
+                };
+                Ok((turn, known))
+            }
+            Err(fault) => Ok((Turn::Ours(None), self.without_store(&token, &fault, now)?)),
+        }
+    }
+
+    /// What this process remembers where the store gives no answer. A file says by that nothing of
+    /// what it knows; without Redis each process goes on alone.
+    fn without_store(
+        &self,
+        token: &TokenKeys,
+        fault: &StoreFault,
+        now: UnixSeconds,
+    ) -> Result<Option<Known>, StoreFault> {
+        self.0.fell(fault);
+        let known = self.0.front.recall(&token.name, now);
+        match self.0.store {
+            Store::File(_) if known.is_none() => Err(fault.clone()),
+            Store::File(_) | Store::Redis(_) => Ok(known),
+        }
+    }
+
+    /// Writes into the store and the front, or into the front and the backlog.
+    pub(super) async fn write(&self, write: Write, now: UnixSeconds) -> Written {
+        let since = self.0.moment().await;
+        if !self.0.defers(&write, now) {
+            match self.0.write(&write, now).await {
+                Ok(Told { name, record, names, learnt }) => {
+                    let known = record.as_ref().map(|record| record.known.clone());
+                    if let Some(record) = record {
+                        self.0.front.learn_own(since, name, &names, record, now);
+                    }
+                    return Written { known, learnt };
+                }
+                Err(fault) => self.0.keep(&write, now, &fault),
+            }
+        }
+        self.0.front.write(&write, now)
+    }
+
+    pub(super) fn entries(&self) -> usize {
+        match &self.0.store {
+            Store::File(file) => file.entries(),
+            Store::Redis(_) => self.0.front.entries(),
+        }
+    }
+
+    pub(super) fn forgotten(&self) -> u64 {
+        let forgotten = match &self.0.store {
+            Store::File(file) => file.forgotten(),
+            // Redis does not tell.
+            Store::Redis(_) => 0,
+        };
+        forgotten + self.0.backlog().lost
+    }
+
+    pub(super) fn state(&self) -> LedgerState {
+        self.0.backlog().state.clone()
+    }
+}
+
+impl Shared {
+    fn backlog(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The moment before a question. The first one waits for the connection, before which nothing
+    /// that is known counts.
+    async fn moment(&self) -> Moment {
+        if let Store::Redis(redis) = &self.store {
+            redis.tried().await;
+        }
+        self.front.moment()
+    }
+
+    async fn write(&self, write: &Write, now: UnixSeconds) -> Result<Told, StoreFault> {
+        match &self.store {
+            Store::File(file) => file.write(write.clone(), now).await,
+            Store::Redis(redis) => redis.write(write, now).await,
+        }
+    }
+
+    /// Whether there is nobody to ask.
+    fn is_alone(&self) -> bool {
+        matches!(self.store, Store::Redis(_)) && self.backlog().state != LedgerState::Good
+    }
+
+    /// Keeps a write for later, unless the store is there.
+    fn defers(&self, write: &Write, now: UnixSeconds) -> bool {
+        let mut backlog = self.backlog();
+        let is_away = backlog.state != LedgerState::Good;
+        if is_away {
+            backlog.push(write, now);
+        }
+        is_away
+    }
+
+    /// Keeps a write that has just failed.
+    fn keep(&self, write: &Write, now: UnixSeconds, fault: &StoreFault) {
+        let state = LedgerState::AtRisk(fault.to_string());
+        let has_fallen = {
+            let mut backlog = self.backlog();
+            backlog.push(write, now);
+            let has_fallen = backlog.state == LedgerState::Good;
+            if has_fallen {
+                backlog.state = state.clone();
+            }
+            has_fallen
+        };
+        if has_fallen {
+            (self.tell)(LedgerEvent::State(state));
+        }
+    }
+
+    /// Looking something up has failed. Whoever closed the store has told why.
+    fn fell(&self, fault: &StoreFault) {
+        if *fault != StoreFault::NotOpen {
+            self.turn(LedgerState::AtRisk(fault.to_string()));
+        }
+    }
+
+    /// The connection is gone; whoever used it last may have told why.
+    fn fell_away(&self, why: &StoreFault) {
+        if self.backlog().state == LedgerState::Good {
+            self.fell(why);
+        }
+    }
+
+    fn note(&self, opened: Opened) {
+        match opened {
+            Opened::Ready => {}
+            Opened::MovedAside { to, why } => (self.tell)(LedgerEvent::MovedAside { to, why }),
+            Opened::No(fault) => {
+                let was_open = matches!(self.backlog().state, LedgerState::AtRisk(_));
+                let why = fault.to_string();
+                self.turn(match was_open {
+                    true => LedgerState::AtRisk(why),
+                    false => LedgerState::Waiting(why),
+                });
+            }
+        }
+    }
+
+    fn turn(&self, state: LedgerState) {
+        let before = std::mem::replace(&mut self.backlog().state, state.clone());
+        if before != state {
+            (self.tell)(LedgerEvent::State(state));
+        }
+    }
+
+    /// Writes what is left to write. After that the store is as good as ever.
+    async fn catch_up(&self) {
+        while let Some((write, now)) = self.next_of_backlog() {
+            if let Err(fault) = self.write(&write, now).await {
+                self.backlog().writes.push_front((write, now));
+                return self.fell(&fault);
+            }
+        }
+    }
+
+    /// What has waited longest. When there is nothing the store is as good as ever.
+    fn next_of_backlog(&self) -> Option<(Write, UnixSeconds)> {
+        let was_away = {
+            let mut backlog = self.backlog();
+            if let Some(next) = backlog.writes.pop_front() {
+                return Some(next);
+            }
+            std::mem::replace(&mut backlog.state, LedgerState::Good) != LedgerState::Good
+        };
+        if was_away {
+            (self.tell)(LedgerEvent::State(LedgerState::Good));
+        }
+        None
+    }
+}
+
+impl Backlog {
+    fn push(&mut self, write: &Write, now: UnixSeconds) {
+        self.writes.push_back((write.clone(), now));
+        if self.writes.len() > self.limit {
+            self.writes.pop_front();
+            self.lost += 1;
+        }
+    }
+}
+
+/// Opens the file whenever it is closed, and writes what is left to write.
+async fn keep_file(ledger: Weak<Shared>, file: FileStore) {
+    loop {
+        sleep(TENDED_EVERY).await;
+        let Some(shared) = ledger.upgrade() else { return };
+        if !file.is_open() {
+            let file = file.clone();
+            if let Ok(opened) = spawn_blocking(move || file.open()).await {
+                shared.note(opened);
+            }
+        }
+        if file.is_open() {
+            shared.catch_up().await;
+        }
+    }
+}
+
+/// Connects whenever there is no connection, writes what is left to write, and listens.
+async fn keep_redis(ledger: Weak<Shared>, redis: RedisStore) {
+    loop {
+        match redis.connect().await {
+            Ok(mut news) => {
+                {
+                    let Some(shared) = ledger.upgrade() else { return };
+                    // Nobody has told us what changed meanwhile.
+                    shared.front.distrust();
+                    shared.catch_up().await;
+                }
+                while let Some(heard) = news.next().await {
+                    let Some(shared) = ledger.upgrade() else { return };
+                    match heard {
+                        Heard::Changed(record) => shared.front.forget(record),
+                        Heard::Heartbeat => {}
+                    }
+                }
+                if let Some(shared) = ledger.upgrade() {
+                    let why = StoreFault::Failed(format!("{redis} has closed the connection"));
+                    shared.fell_away(&why);
+                }
+            }
+            Err(fault) => {
+                let Some(shared) = ledger.upgrade() else { return };
+                shared.fell(&fault);
+            }
+        }
+        sleep(TENDED_EVERY).await;
+    }
+}
+
+/// The front holds what is asked for again and again; the store has the rest.
+const FRONT_ENTRIES: usize = 100_000;
+/// How soon it is noticed that a file is free, or its disk, or Redis is back.
+const TENDED_EVERY: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests;

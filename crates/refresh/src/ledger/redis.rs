@@ -1,0 +1,376 @@
+//! A store in Redis, for any number of processes.
+//!
+//! ```text
+//! foregate:entry:<name of a token>     sealed: the thread of its session
+//! foregate:{<name of a record>}:record sealed: the newest pair, or "signed out"
+//! foregate:{<name of a record>}:claim  who redeems the session's token now
+//! foregate:news                        a channel: which record has changed, how a claim ended
+//! ```
+//!
+//! Each script has the keys of one record, which share a slot of a Redis Cluster. A record is
+//! replaced only by who has seen the one before ([`REPLACE`]), so whoever comes late decides anew
+//! on what he finds, with the same rules as every other ledger. Entries are written before the
+//! record that they lead to: a crash between the two leaves names that lead nowhere yet.
+//!
+//! A claim ends by itself after one and a half of the backend's time-outs, and is renewed while its
+//! holder lives. So it outlives each call, and a dead holder is replaced before two of them are
+//! over. Whoever waits for a claim is woken by the news, and asks again now and then, should they be
+//! lost.
+
+mod claim;
+mod link;
+mod scripts;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine};
+use foregate_session::UnixSeconds;
+use redis::{PushInfo, PushKind, RedisError, RedisResult, Value, cmd};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::ledger::StoreFault;
+use crate::ledger::address::RedisAddress;
+use crate::ledger::seal;
+use crate::ledger::write::{Sight, Told, Write};
+use crate::lineage::{Lineage, TokenKeys};
+use link::{Links, PATIENCE};
+use scripts::REPLACE;
+
+pub(crate) use claim::{Claim, ClaimEnd, Claimed, Waiting};
+
+/// Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub(super) struct RedisStore(Arc<Shared>);
+
+struct Shared {
+    address: RedisAddress,
+    /// How long an entry may be asked for after its last writing.
+    remember: Duration,
+    /// Our mark on news, by which we know our own.
+    origin: [u8; 8],
+    links: watch::Sender<Connection>,
+    /// Who waits for the end of a claim on a record.
+    waiters: Mutex<HashMap<Lineage, watch::Sender<Option<ClaimEnd>>>>,
+    /// Until when no replica is waited for, in milliseconds since `began`: one that is too slow
+    /// must not hold up everybody.
+    unreplicated_until: AtomicU64,
+    began: Instant,
+}
+
+#[derive(Clone)]
+enum Connection {
+    /// The first attempt is under way.
+    NotYet,
+    Open(Links),
+    Away,
+}
+
+/// What the other processes tell, for as long as the connection lasts.
+pub(super) struct News {
+    store: RedisStore,
+    pushes: UnboundedReceiver<PushInfo>,
+    next_heartbeat: Instant,
+}
+
+/// What [`News::next`] brings.
+pub(super) enum Heard {
+    /// Somebody else has written a record.
+    Changed(Lineage),
+    /// Nothing new, but the connection works.
+    Heartbeat,
+}
+
+/// Without a password.
+impl fmt::Display for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.address.fmt(f)
+    }
+}
+
+impl RedisStore {
+    pub(super) fn new(address: RedisAddress, remember: Duration) -> Self {
+        Self(Arc::new(Shared {
+            address,
+            remember,
+            origin: random(),
+            links: watch::Sender::new(Connection::NotYet),
+            waiters: Mutex::default(),
+            unreplicated_until: AtomicU64::new(0),
+            began: Instant::now(),
+        }))
+    }
+
+    /// Connects, and hears the news from then on.
+    pub(super) async fn connect(&self) -> Result<News, StoreFault> {
+        let (news, pushes) = unbounded_channel();
+        let opening = Links::open(&self.0.address, CHANNEL, news);
+        let opened = match timeout(3 * PATIENCE, opening).await {
+            Ok(opened) => opened.map_err(|error| self.fault(&error)),
+            Err(_) => Err(StoreFault::Failed(format!("{} does not answer", self.0.address))),
+        };
+        match opened {
+            Ok(links) => {
+                self.0.links.send_replace(Connection::Open(links));
+                let next_heartbeat = Instant::now() + HEARTBEAT;
+                Ok(News { store: self.clone(), pushes, next_heartbeat })
+            }
+            Err(fault) => {
+                self.0.links.send_replace(Connection::Away);
+                Err(fault)
+            }
+        }
+    }
+
+    /// What the store knows by a token.
+    pub(super) async fn find(
+        &self,
+        token: &TokenKeys,
+        now: UnixSeconds,
+    ) -> Result<Option<Told>, StoreFault> {
+        let mut links = self.links().await?;
+        let sight = self.sight(&mut links, token, now).await.map_err(|error| self.fell(&error))?;
+        Ok(sight.record.map(|record| {
+            let (name, names) = (sight.thread.name, vec![token.name]);
+            Told { name, record: Some(record), names, learnt: false }
+        }))
+    }
+
+    /// Writes, tells the others, and waits for a replica where there is one.
+    pub(super) async fn write(&self, write: &Write, now: UnixSeconds) -> Result<Told, StoreFault> {
+        let mut links = self.links().await?;
+        let written = self.replace(&mut links, write, now).await;
+        let told = written.map_err(|error| self.fell(&error))?;
+        self.replicated(&mut links).await;
+        Ok(told)
+    }
+
+    async fn replace(
+        &self,
+        links: &mut Links,
+        write: &Write,
+        now: UnixSeconds,
+    ) -> RedisResult<Told> {
+        let (mut old, mut seen) = self.look(links, &write.token, now).await?;
+        let new = match write.other() {
+            Some(token) => Some(self.sight(links, token, now).await?),
+            None => None,
+        };
+        let until = write.until.max(now.saturating_add(self.0.remember));
+        loop {
+            let puts = write.puts(old.clone(), new.clone());
+            for (token, thread) in &puts.entries {
+                let mut set = cmd("SET");
+                set.arg(entry_key(token.name)).arg(seal::seal_entry(token, thread));
+                set.arg("PX").arg(life_ms(until, now));
+                set.query_async::<()>(&mut links.writes).await?;
+            }
+            let Some((thread, record)) = &puts.record else { return Ok(puts.told) };
+            let changed: Option<Vec<u8>> = REPLACE
+                .key(record_key(thread.name))
+                .arg(seen.get(..seal::NONCE_BYTES).unwrap_or_default())
+                .arg(seal::seal_record(thread, record))
+                .arg(life_ms(record.until, now))
+                .arg(CHANNEL)
+                .arg(self.message(CHANGED, thread.name))
+                .invoke_async(&mut links.writes)
+                .await?;
+            let Some(changed) = changed else { return Ok(puts.told) };
+            // Somebody was quicker: decide once more, on what is there now.
+            let record = seal::open_record(&old.thread, &changed);
+            old.record = record.filter(|record| record.until > now);
+            seen = changed;
+        }
+    }
+
+    /// The session of a token, with its record as it stands in the store.
+    async fn look(
+        &self,
+        links: &mut Links,
+        token: &TokenKeys,
+        now: UnixSeconds,
+    ) -> RedisResult<(Sight, Vec<u8>)> {
+        let (mut get_entry, mut get_record) = (cmd("GET"), cmd("GET"));
+        get_entry.arg(entry_key(token.name));
+        // A token that nobody has an entry for may be the first of its session.
+        get_record.arg(record_key(token.thread.name));
+        let (mut one, mut two) = (links.quick.clone(), links.quick.clone());
+        let (entry, first) = tokio::join!(
+            get_entry.query_async::<Option<Vec<u8>>>(&mut one),
+            get_record.query_async::<Option<Vec<u8>>>(&mut two)
+        );
+        let thread = entry?.and_then(|entry| seal::open_entry(token, &entry));
+        let (thread, sealed) = match thread {
+            Some(thread) if thread.name != token.thread.name => {
+                let key = record_key(thread.name);
+                (thread, cmd("GET").arg(key).query_async(&mut links.quick).await?)
+            }
+            _ => (token.thread.clone(), first?),
+        };
+        let sealed: Vec<u8> = Option::unwrap_or_default(sealed);
+        let record = seal::open_record(&thread, &sealed).filter(|record| record.until > now);
+        Ok((Sight { thread, record }, sealed))
+    }
+
+    async fn sight(
+        &self,
+        links: &mut Links,
+        token: &TokenKeys,
+        now: UnixSeconds,
+    ) -> RedisResult<Sight> {
+        Ok(self.look(links, token, now).await?.0)
+    }
+
+    async fn replicated(&self, links: &mut Links) {
+        let elapsed = || u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if elapsed() < self.0.unreplicated_until.load(Ordering::Relaxed) {
+            return;
+        }
+        // The pair is written in any case; what is lost is only the promise for a failover.
+        if !matches!(links.replicated().await, Ok(true)) {
+            self.0.unreplicated_until.store(elapsed() + REPLICA_PAUSE_MS, Ordering::Relaxed);
+        }
+    }
+
+    /// The open connections. Waits for the first attempt, so that nobody redeems at the start what
+    /// another process has redeemed.
+    async fn links(&self) -> Result<Links, StoreFault> {
+        let mut links = self.0.links.subscribe();
+        let tried = links.wait_for(|links| !matches!(links, Connection::NotYet)).await;
+        match tried.as_deref() {
+            Ok(Connection::Open(links)) => Ok(links.clone()),
+            Ok(Connection::NotYet | Connection::Away) | Err(_) => Err(StoreFault::NotOpen),
+        }
+    }
+
+    /// Waits until the first attempt to connect is over.
+    pub(super) async fn tried(&self) {
+        drop(self.links().await);
+    }
+
+    /// A call has failed: whoever hears the news closes and connects anew.
+    fn fell(&self, error: &RedisError) -> StoreFault {
+        self.0.links.send_replace(Connection::Away);
+        self.fault(error)
+    }
+
+    fn fault(&self, error: &RedisError) -> StoreFault {
+        StoreFault::Failed(format!("{}: {error}", self.0.address))
+    }
+
+    fn waiters(&self) -> MutexGuard<'_, HashMap<Lineage, watch::Sender<Option<ClaimEnd>>>> {
+        self.0.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn message(&self, kind: u8, record: Lineage) -> Vec<u8> {
+        [&[kind][..], &self.0.origin, record.as_bytes()].concat()
+    }
+
+    /// Takes in a message: wakes who waits for it, and says what has changed.
+    fn hear(&self, message: &[u8]) -> Option<Lineage> {
+        let (kind, message) = message.split_first()?;
+        let (origin, record) = message.split_first_chunk::<8>()?;
+        let record = Lineage::from_bytes(record.try_into().ok()?);
+        let end = match *kind {
+            CHANGED | RELEASED => ClaimEnd::Settled,
+            REFUSED => ClaimEnd::Refused,
+            FAILED => ClaimEnd::Failed,
+            _ => return None,
+        };
+        if let Some(waiter) = self.waiters().get(&record) {
+            waiter.send_replace(Some(end));
+        }
+        (*kind == CHANGED && *origin != self.0.origin).then_some(record)
+    }
+}
+
+impl News {
+    /// The next thing that is heard. `None`: the connection is gone.
+    pub(super) async fn next(&mut self) -> Option<Heard> {
+        loop {
+            let mut links = self.store.0.links.subscribe();
+            let fallen = async {
+                drop(links.wait_for(|links| !matches!(links, Connection::Open(_))).await);
+            };
+            let push = tokio::select! {
+                push = self.pushes.recv() => push,
+                _ = fallen => None,
+                () = sleep_until(self.next_heartbeat) => {
+                    self.next_heartbeat = Instant::now() + HEARTBEAT;
+                    return self.look_around().await.then_some(Heard::Heartbeat);
+                }
+            };
+            let push = push?;
+            match (push.kind, push.data.into_iter().nth(1)) {
+                (PushKind::Message, Some(Value::BulkString(message))) => {
+                    if let Some(record) = self.store.hear(&message) {
+                        return Some(Heard::Changed(record));
+                    }
+                }
+                (PushKind::Disconnection, _) => return None,
+                _ => {}
+            }
+        }
+    }
+
+    async fn look_around(&self) -> bool {
+        let Ok(mut links) = self.store.links().await else { return false };
+        if links.look_around().await.is_err() {
+            return false;
+        }
+        // It may have got its first replica, or lost its last one.
+        self.store.0.links.send_if_modified(|connection| match connection {
+            Connection::Open(open) => {
+                *open = links;
+                false
+            }
+            Connection::NotYet | Connection::Away => false,
+        });
+        true
+    }
+}
+
+impl Drop for News {
+    fn drop(&mut self) {
+        self.store.0.links.send_replace(Connection::Away);
+    }
+}
+
+fn entry_key(token: Lineage) -> String {
+    format!("foregate:entry:{}", BASE64URL.encode(token.as_bytes()))
+}
+
+fn record_key(record: Lineage) -> String {
+    format!("foregate:{{{}}}:record", BASE64URL.encode(record.as_bytes()))
+}
+
+fn claim_key(record: Lineage) -> String {
+    format!("foregate:{{{}}}:claim", BASE64URL.encode(record.as_bytes()))
+}
+
+fn life_ms(until: UnixSeconds, now: UnixSeconds) -> u64 {
+    until.since(now).as_secs().clamp(1, LONGEST_LIFE_S) * 1000
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the kernel gives random bytes");
+    bytes
+}
+
+const CHANNEL: &str = "foregate:news";
+/// The kinds of messages.
+const CHANGED: u8 = b'c';
+const RELEASED: u8 = b'd';
+const REFUSED: u8 = b'r';
+const FAILED: u8 = b'f';
+/// How soon a connection that has died in silence is noticed.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const REPLICA_PAUSE_MS: u64 = 5_000;
+/// A hundred years, since Redis refuses what overflows.
+const LONGEST_LIFE_S: u64 = 100 * 365 * 86_400;

@@ -1,0 +1,198 @@
+//! What a ledger outside of the process is for: gates that die, and gates that stand side by side.
+
+mod redis;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use foregate_stage::{Backend, BackendSettings, Fault, Grant, Origin};
+use foregate_tests::{Browser, Connection, Gate, Request};
+
+use crate::world::{ANY, APP, LIFE, config, session_cookie};
+
+const ENDED: Duration = Duration::ZERO;
+
+/// A backend and an app; gates come and go.
+struct Site {
+    backend: Backend,
+    origin: Origin,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let settings = BackendSettings { access_life: LIFE, ..BackendSettings::default() };
+        let backend = Backend::start(ANY, settings).await.unwrap();
+        Self { backend, origin: Origin::start(ANY).await.unwrap() }
+    }
+
+    /// A gate whose ledger is there.
+    async fn gate(&self, ledger: &str) -> Gate {
+        let refresh_url = self.backend.refresh_url();
+        let backend = format!("[backend]\ntimeout = \"2s\"\nrefresh_url = \"{refresh_url}\"\n");
+        let server = "[server]\nhttp = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n";
+        let ledger = format!("{server}[refresh]\nledger = \"{ledger}\"\n");
+        Gate::start(&[config(&backend, &self.origin.url()), ledger].concat()).await
+    }
+
+    fn grant(&self, name: &str, life: Duration) -> Grant {
+        self.backend.grant(&format!("{name}@example.com"), life).unwrap()
+    }
+
+    /// Redemptions, and tokens that were sent again.
+    fn counted(&self) -> (u64, u64) {
+        let counters = self.backend.counters();
+        (counters.redemptions, counters.reuses)
+    }
+}
+
+/// A visitor with the cookie of a grant.
+fn visitor(gate: &Gate, grant: &Grant) -> Browser {
+    let browser = Browser::new(gate.address());
+    browser.set_cookies("example.com", &session_cookie(grant));
+    browser
+}
+
+/// The token that the app sees of somebody with the cookie of a grant.
+async fn bearer(gate: &Gate, grant: &Grant) -> String {
+    let answer = visitor(gate, grant).fetch(&format!("{APP}/dashboard")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.seen_header("authorization").expect("a token reached the app")
+}
+
+/// The status line and the body of `/readyz?verbose`.
+async fn readiness(gate: &Gate) -> (u16, String) {
+    let mut connection = Connection::open(gate.admin_address().await).await;
+    connection.send("GET /readyz?verbose HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let answer = connection.answer().await.unwrap();
+    (answer.status, answer.text())
+}
+
+/// Waits until the gate says it of itself.
+async fn told(gate: &Gate, what: &str) {
+    for _ in 0..1000 {
+        if readiness(gate).await.1.contains(what) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never {what}: {}", readiness(gate).await.1);
+}
+
+/// A directory that goes with its owner.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let name = format!("foregate-ledgers-{}-{name}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        Self(directory)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("ledger.redb")
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn file_ledger(file: &Path) -> String {
+    format!("file:{}", file.display())
+}
+
+#[tokio::test]
+async fn an_old_cookie_works_after_the_gate_was_killed_and_started_again() {
+    let (site, directory) = (Site::start().await, Directory::new("killed"));
+    let ledger = file_ledger(&directory.file());
+    let (ada, bob) = (site.grant("ada", ENDED), site.grant("bob", ENDED));
+    let mut first = site.gate(&ledger).await;
+    let (newest, bobs) = (bearer(&first, &ada).await, bearer(&first, &bob).await);
+    first.signal("KILL");
+    first.ended().await;
+
+    let second = site.gate(&ledger).await;
+    assert_eq!((bearer(&second, &ada).await, bearer(&second, &bob).await), (newest, bobs));
+    assert_eq!(site.counted(), (2, 0));
+    told(&second, &format!("[+] ledger {ledger}, 4 of 1000000 entries")).await;
+}
+
+#[tokio::test]
+async fn a_sign_out_holds_after_the_gate_was_killed() {
+    let (site, directory) = (Site::start().await, Directory::new("signed-out"));
+    let ledger = file_ledger(&directory.file());
+    let ada = site.grant("ada", ENDED);
+    let mut first = site.gate(&ledger).await;
+    sign_out(&visitor(&first, &ada)).await;
+    first.signal("KILL");
+    first.ended().await;
+    let second = site.gate(&ledger).await;
+    let answer = visitor(&second, &ada).fetch(&format!("{APP}/dashboard")).await;
+    assert_eq!((answer.status, site.backend.counters().attempts), (401, 0));
+}
+
+async fn sign_out(browser: &Browser) {
+    let request = Request::form(&format!("{APP}/.foregate/sign-out"), "");
+    assert_eq!(browser.send(&request).await.status, 303);
+}
+
+#[tokio::test]
+async fn a_second_gate_waits_for_the_file_and_refreshes_nobody_meanwhile() {
+    let (site, directory) = (Site::start().await, Directory::new("waits"));
+    let ledger = file_ledger(&directory.file());
+    let (ada, bob) = (site.grant("ada", ENDED), site.grant("bob", LIFE));
+    let mut first = site.gate(&ledger).await;
+    let newest = bearer(&first, &ada).await;
+    let second = site.gate(&ledger).await;
+    let (status, verbose) = readiness(&second).await;
+    assert_eq!(status, 503);
+    assert!(verbose.contains("another process holds the ledger's file"), "{verbose}");
+    let answer = visitor(&second, &ada).fetch(&format!("{APP}/dashboard")).await;
+    assert_eq!((answer.status, answer.header("retry-after").is_some()), (503, true));
+    bearer(&second, &bob).await;
+    assert_eq!(site.counted(), (1, 0));
+
+    first.signal("TERM");
+    assert!(first.ended().await.success());
+    told(&second, "\nready").await;
+    assert_eq!(bearer(&second, &ada).await, newest);
+    assert_eq!(site.counted(), (1, 0));
+}
+
+#[tokio::test]
+async fn a_broken_file_is_moved_aside_and_named() {
+    let (site, directory) = (Site::start().await, Directory::new("broken"));
+    std::fs::write(directory.file(), "no ledger at all").unwrap();
+    let gate = site.gate(&file_ledger(&directory.file())).await;
+    gate.logged(|log| log.contains("was moved aside") && log.contains("ledger.redb.corrupt-"))
+        .await;
+    let names = std::fs::read_dir(&directory.0).unwrap();
+    let names: Vec<_> = names.map(|name| name.unwrap().path()).collect();
+    let kept = names.iter().find(|path| **path != directory.file()).unwrap();
+    assert_eq!(std::fs::read_to_string(kept).unwrap(), "no ledger at all");
+    bearer(&gate, &site.grant("ada", ENDED)).await;
+}
+
+#[tokio::test]
+async fn a_gate_whose_ledger_has_no_directory_does_not_start() {
+    let site = Site::start().await;
+    let refresh_url = site.backend.refresh_url();
+    let backend = format!("[backend]\nrefresh_url = \"{refresh_url}\"\n");
+    let text = [
+        config(&backend, &site.origin.url()).as_str(),
+        "[server]\nhttp = \"127.0.0.1:0\"\nadmin = \"\"\n",
+        "[refresh]\nledger = \"file:/nowhere/at/all/ledger.redb\"\n",
+    ]
+    .concat();
+    let directory = Directory::new("absent");
+    let path = directory.0.join("proxy.toml");
+    std::fs::write(&path, text).unwrap();
+    let mut run = std::process::Command::new(foregate_tests::program());
+    let ended = run.args(["run", "--config"]).arg(&path).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("the ledger's directory /nowhere/at/all does not exist"), "{said}");
+}
