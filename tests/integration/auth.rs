@@ -323,14 +323,17 @@ async fn a_strangers_own_authorization_goes_where_it_would_go() {
         ]
     };
     let lines = [&url("/api/x")[..], &authorization].concat();
-    let answer = ask(&world.gate, ENDPOINT, APP, &lines).await;
+    let answer = ask(&world.gate, ENDPOINT, "shop.example.com", &lines).await;
     assert_eq!((answer.status, answer.header("authorization")), (200, Some("Basic YTpi")));
     let (bob, grant) = world.visitor("bob", LIFE);
     let cookie = format!("Cookie: {}", bob.cookies(APP).unwrap());
     let lines = [&url("/api/x")[..], &authorization, &[cookie]].concat();
-    let answer = ask(&world.gate, ENDPOINT, APP, &lines).await;
+    let answer = ask(&world.gate, ENDPOINT, "shop.example.com", &lines).await;
     let bearer = format!("Bearer {}", grant.access_token);
     assert_eq!(answer.headers_named("authorization"), [&*bearer]);
+    let answer = ask(&world.gate, ENDPOINT, APP, &lines).await;
+    assert_eq!((answer.status, answer.header("authorization")), (400, None), "not another app's");
+    assert_eq!(answer.json()["reason"], "bad_host");
 }
 
 #[tokio::test]

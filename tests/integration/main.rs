@@ -29,6 +29,7 @@ mod reload;
 mod reserved;
 mod secrecy;
 mod tls;
+mod tunnels;
 mod upstreams;
 mod wire;
 mod world;

@@ -52,14 +52,11 @@ impl Snapshot {
     }
 }
 
-/// A header's name as the laxest server reads it, for which `_` and `.` are `-` (CGI variables and
-/// PHP). `name` is in lower case.
+/// A header's name as the laxest server reads it, for which whatever is no letter and no digit is the same
+/// (CGI variables of some servers, PHP). `name` is in lower case.
 pub fn folded(name: &str) -> Cow<'_, str> {
-    if name.contains(['_', '.']) {
-        Cow::Owned(name.replace(['_', '.'], "-"))
-    } else {
-        Cow::Borrowed(name)
-    }
+    let is_odd = |letter: char| !letter.is_ascii_alphanumeric() && letter != '-';
+    if name.contains(is_odd) { Cow::Owned(name.replace(is_odd, "-")) } else { Cow::Borrowed(name) }
 }
 
 /// The process around the requests.

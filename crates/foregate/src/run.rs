@@ -151,7 +151,8 @@ fn capacity(limits: &Limits) -> Capacity {
     if let Some(wanted) = limits.connections.filter(|wanted| *wanted > allowed) {
         tracing::warn!(wanted, allowed, "limits.connections is more than the file limit allows");
     }
-    Capacity::new(limits.connections.unwrap_or(allowed / 2).min(allowed))
+    let visitors = limits.connections.unwrap_or(allowed / 2).min(allowed);
+    Capacity::new(visitors, (allowed - visitors).max(allowed / 4))
 }
 
 /// What POSIX promises a process.

@@ -43,6 +43,14 @@ pub(crate) fn at(now: Option<i64>) -> UnixSeconds {
     UnixSeconds(now.unwrap_or_else(clock))
 }
 
+/// A `Cookie` header's value, from whoever copied the whole line.
+fn without_name(line: &[u8]) -> &[u8] {
+    match line.split_at_checked("cookie:".len()) {
+        Some((name, value)) if name.eq_ignore_ascii_case(b"cookie:") => value.trim_ascii_start(),
+        _ => line,
+    }
+}
+
 fn decode(
     snapshot: &Snapshot,
     name: Option<&str>,
@@ -53,6 +61,7 @@ fn decode(
     std::io::stdin().read_to_end(&mut input).context("cannot read stdin")?;
     let line = input.strip_suffix(b"\n").unwrap_or(&input);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = without_name(line);
     let survey = match name {
         None => snapshot.keyring.survey(&Cookies::parse([line]), now),
         Some(name) => Survey {

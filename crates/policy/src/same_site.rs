@@ -80,10 +80,10 @@ mod tests {
             value.map_or(Field::Absent, |value| Field::One(value.as_bytes()))
         }
         let raw = RawHead {
-            method,
+            method: if method == "WEBSOCKET" { "GET" } else { method },
             origin: field(origin),
             fetch_site: field(site),
-            websocket: method == "CONNECT",
+            websocket: method == "WEBSOCKET",
             ..RawHead::get("app.example.com", "/")
         };
         let head = Head::parse(raw).unwrap();
@@ -98,7 +98,7 @@ mod tests {
         for method in ["GET", "HEAD", "OPTIONS"] {
             check(method, Some("cross-site"), Some("https://evil.example"), true);
         }
-        for method in ["POST", "PUT", "DELETE", "PATCH", "X", "CONNECT"] {
+        for method in ["POST", "PUT", "DELETE", "PATCH", "X", "WEBSOCKET"] {
             check(method, Some("cross-site"), None, false);
             check(method, Some("same-origin"), Some("https://evil.example"), true);
         }

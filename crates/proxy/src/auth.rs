@@ -73,6 +73,11 @@ impl<E: TokenEndpoint> Gate<'_, E> {
                 return refuse(Reply::refusal(&refused, None, scheme, snapshot));
             }
         };
+        // A page of one app, whose requests the trusted proxy passes on, must not ask for another.
+        if by_app_name && asked.host() != own.host() {
+            let (refused, scheme) = (Refused::Policy(Refusal::BadHost), question.scheme.as_str());
+            return refuse(Reply::refusal(&refused, None, scheme, snapshot));
+        }
         record.read(&asked);
         match self.decision(&asked, &question, &headers, now, record).await {
             Ok(grant) => {

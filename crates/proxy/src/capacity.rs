@@ -13,16 +13,29 @@ pub struct Capacity {
     count: usize,
     /// With fewer places left, visitors are asked not to linger.
     few: usize,
+    /// For connections to apps: one visitor's HTTP/2 connection may want many of them.
+    app_places: Arc<Semaphore>,
 }
 
 /// A connection's place, given back when dropped.
 pub(crate) type Place = OwnedSemaphorePermit;
 
 impl Capacity {
-    /// Places for `connections` at once.
-    pub fn new(connections: usize) -> Self {
-        let places = connections.clamp(1, Semaphore::MAX_PERMITS);
-        Self { places: Arc::new(Semaphore::new(places)), count: places, few: places / 8 }
+    /// Places for so many `visitors` and connections to `apps` at once.
+    pub fn new(visitors: usize, apps: usize) -> Self {
+        let [places, app_places] =
+            [visitors, apps].map(|places| places.clamp(1, Semaphore::MAX_PERMITS));
+        Self {
+            places: Arc::new(Semaphore::new(places)),
+            count: places,
+            few: places / 8,
+            app_places: Arc::new(Semaphore::new(app_places)),
+        }
+    }
+
+    /// A place for a connection to an app, if one is free.
+    pub(crate) fn try_enter_app(&self) -> Option<Place> {
+        Arc::clone(&self.app_places).try_acquire_owned().ok()
     }
 
     /// A place, if one is free.
@@ -57,17 +70,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_place_is_free_again_when_its_connection_ends() {
-        let capacity = Capacity::new(2);
+        let capacity = Capacity::new(2, 1);
         let first = capacity.try_enter();
         let second = capacity.try_enter();
         assert!(first.is_some() && second.is_some() && capacity.try_enter().is_none());
         drop(first);
         assert!(capacity.enter().await.is_some());
+        let app = capacity.try_enter_app();
+        assert!(app.is_some() && capacity.try_enter_app().is_none());
+        drop(app);
+        assert!(capacity.try_enter_app().is_some());
     }
 
     #[test]
     fn a_crowd_is_when_an_eighth_is_left() {
-        let capacity = Capacity::new(16);
+        let capacity = Capacity::new(16, 1);
         let places: Vec<_> = (0..13).map(|_| capacity.try_enter()).collect();
         assert!(!capacity.is_crowded());
         let last = capacity.try_enter();

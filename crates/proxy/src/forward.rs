@@ -158,6 +158,10 @@ impl Forwarder<'_> {
         upload: Upload,
     ) -> Request<Upload> {
         rewrite(&mut parts.headers, self.snapshot, grant, &target.authority, self.peer);
+        if parts.method == Method::OPTIONS {
+            // A preflight passes a guard, and must not stand for another method behind it.
+            headers::remove_method_overrides(&mut parts.headers);
+        }
         let mut request = Request::new(upload);
         *request.method_mut() = parts.method;
         *request.headers_mut() = parts.headers;
@@ -291,7 +295,7 @@ impl Forwarder<'_> {
     async fn connect(&self, upstream: &Arc<Upstream>, need: Need) -> Result<Sender, Failure> {
         let limit = self.snapshot.limits.upstream_connect_timeout;
         let worker = &self.visitor.worker;
-        let connecting = worker.pool.connect(&worker.connector, upstream, need);
+        let connecting = worker.pool.connect(&worker.connector, &worker.capacity, upstream, need);
         match tokio::time::timeout(limit, connecting).await {
             Ok(connected) => connected.map_err(Failure::Unreachable),
             Err(_) => Err(Failure::Unreachable(std::io::ErrorKind::TimedOut.into())),

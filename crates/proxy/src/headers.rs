@@ -91,6 +91,15 @@ fn is_trusted(name: &str, snapshot: &Snapshot, app: &App) -> bool {
 const TRUSTED_PREFIXES: [&str; 5] =
     ["x-forwarded-", "x-original-", "x-rewrite-", "x-middleware-", "x-invoke-"];
 
+/// Takes out what would make another method of the request's own, in any spelling.
+pub(crate) fn remove_method_overrides(headers: &mut HeaderMap) {
+    let is_one = |name: &&HeaderName| METHOD_OVERRIDES.contains(&folded(name.as_str()).as_ref());
+    let doomed: Vec<HeaderName> = headers.keys().filter(is_one).cloned().collect();
+    for name in doomed {
+        headers.remove(name);
+    }
+}
+
 const METHOD_OVERRIDES: [&str; 3] =
     ["x-http-method", "x-http-method-override", "x-method-override"];
 

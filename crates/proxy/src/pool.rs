@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::task::AbortHandle;
 
 use crate::body::{Progress, Upload};
+use crate::capacity::{Capacity, Place};
 use crate::connect::{Connector, Offer};
 use crate::stream::Stream;
 
@@ -46,6 +47,7 @@ struct Idle {
 pub(crate) struct Http1 {
     sender: http1::SendRequest<Upload>,
     connection: AbortHandle,
+    _place: Place,
 }
 
 impl Drop for Http1 {
@@ -169,14 +171,23 @@ impl Pool {
     pub(crate) async fn connect(
         &self,
         connector: &Connector,
+        capacity: &Capacity,
         upstream: &Arc<Upstream>,
         need: Need,
     ) -> io::Result<Sender> {
+        let place = capacity.try_enter_app().or_else(|| {
+            // What idles for one app makes room for another.
+            self.lock().values_mut().for_each(|slot| slot.idle.clear());
+            capacity.try_enter_app()
+        });
+        let full = "no place is left for another connection to an app";
+        let place = place.ok_or_else(|| io::Error::other(full))?;
         let (stream, http2) = open(connector, upstream, need).await?;
         if !http2 {
-            return http1(stream).await.map(Sender::Http1);
+            return http1(stream, place).await.map(Sender::Http1);
         }
-        let http2 = Http2 { sender: handshake_http2(stream).await?, holders: Arc::default() };
+        let sender = handshake_http2(stream, place).await?;
+        let http2 = Http2 { sender, holders: Arc::default() };
         let mut slots = self.lock();
         slots.entry(Arc::clone(upstream)).or_default().shared.push(http2.clone());
         Ok(Sender::Http2(http2))
@@ -246,7 +257,7 @@ async fn open(
     }
 }
 
-async fn http1(stream: Stream) -> io::Result<Http1> {
+async fn http1(stream: Stream, place: Place) -> io::Result<Http1> {
     let (sender, connection) = http1::Builder::new()
         .max_headers(HEADERS)
         .max_buf_size(HEADER_LIST as usize)
@@ -257,10 +268,10 @@ async fn http1(stream: Stream) -> io::Result<Http1> {
         // Its end shows in the sender, where somebody waits for it.
         let _ = connection.with_upgrades().await;
     });
-    Ok(Http1 { sender, connection: connection.abort_handle() })
+    Ok(Http1 { sender, connection: connection.abort_handle(), _place: place })
 }
 
-async fn handshake_http2(stream: Stream) -> io::Result<http2::SendRequest<Upload>> {
+async fn handshake_http2(stream: Stream, place: Place) -> io::Result<http2::SendRequest<Upload>> {
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_header_list_size(HEADER_LIST)
@@ -270,6 +281,7 @@ async fn handshake_http2(stream: Stream) -> io::Result<http2::SendRequest<Upload
         .map_err(io::Error::other)?;
     tokio::spawn(async move {
         let _ = connection.await;
+        drop(place);
     });
     Ok(sender)
 }

@@ -25,7 +25,7 @@ pub(crate) fn head<'h>(
     target: &'h str,
     headers: &'h HeaderMap,
 ) -> Result<Head<'h>, Refusal> {
-    parse(method, authority, target, headers, is_websocket(headers))
+    parse(method, authority, target, headers, websocket::is_named(headers))
 }
 
 fn parse<'h>(
@@ -89,13 +89,6 @@ fn field<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Field<'h> {
         (Some(value), None) => Field::One(value.as_bytes()),
         (Some(_), Some(_)) => Field::Repeated,
     }
-}
-
-fn is_websocket(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::UPGRADE)
-        .iter()
-        .any(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");

@@ -96,7 +96,7 @@ pub(crate) enum Failure {
     #[error("the visitor's request body stood still")]
     StalledUpload,
     /// The app's.
-    #[error("the app does not accept connections: {0}")]
+    #[error("no connection to the app: {0}")]
     Unreachable(std::io::Error),
     #[error("the app did not answer in time")]
     TooSlow,
@@ -240,7 +240,7 @@ impl Reply {
             Failure::Unreachable(_) => Self::upstream(
                 StatusCode::BAD_GATEWAY,
                 "upstream_unreachable",
-                "The app behind this address does not accept connections.",
+                "The part of this site that you asked for is not running right now.",
             ),
             Failure::TooSlow => Self::upstream(
                 StatusCode::GATEWAY_TIMEOUT,

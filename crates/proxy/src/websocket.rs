@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD as BASE64, Engine};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::ext::Protocol;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -38,7 +38,8 @@ impl Handshake {
         }
         let headers = request.headers();
         let asks = *request.method() == Method::GET
-            && names(headers, &header::UPGRADE, WEBSOCKET)
+            && request.version() == Version::HTTP_11
+            && is_named(headers)
             && names(headers, &header::CONNECTION, "upgrade");
         let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| asks)?.clone();
         Some(Self { visitor: hyper::upgrade::on(request), key, extended: false })
@@ -132,6 +133,12 @@ pub(crate) enum Verdict {
 pub(crate) fn is_extended_connect(method: &Method, extensions: &http::Extensions) -> bool {
     *method == Method::CONNECT
         && extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == WEBSOCKET)
+}
+
+/// Whether the request names a WebSocket among the protocols that it would like. It counts as one
+/// for the cross-site check, even where its handshake is not complete.
+pub(crate) fn is_named(headers: &HeaderMap) -> bool {
+    names(headers, &header::UPGRADE, WEBSOCKET)
 }
 
 const WEBSOCKET: &str = "websocket";
@@ -243,6 +250,7 @@ mod tests {
         check(Method::GET, &[upgrade, KEY], false);
         check(Method::GET, &[("upgrade", "h2c"), connection, KEY], false);
         check(Method::CONNECT, &[], false);
+        check(Method::CONNECT, &[upgrade, connection, KEY], false);
     }
 
     #[test]

@@ -102,6 +102,14 @@ impl Ledger {
         }
     }
 
+    /// Whether other processes may know better, and cannot be asked.
+    pub(crate) fn is_alone(&self) -> bool {
+        match self {
+            Self::Memory(_) => false,
+            Self::Outside(outside) => outside.is_alone(),
+        }
+    }
+
     /// Asks to be the only process that redeems a token, and says what is known of it then. Must be
     /// asked before each redemption.
     pub(crate) async fn turn(
@@ -222,7 +230,7 @@ pub enum LedgerError {
 pub(crate) enum StoreFault {
     #[error("another process holds the ledger's file")]
     Held,
-    #[error("the ledger's file is not open")]
+    #[error("the ledger is not open")]
     NotOpen,
     #[error("{0}")]
     Failed(String),
@@ -456,6 +464,22 @@ mod tests {
             adopt(ledger, "r1", pair("theirs", "b")).await;
             settle(ledger, "r1", "ours", "a").await;
             assert_all(ledger, &names, Some("a")).await;
+        });
+    }
+
+    #[test]
+    fn who_comes_late_replaces_nothing_that_another_process_has_written() {
+        let until = NOW.saturating_add(DAY);
+        check(async |ledger| {
+            settle(ledger, "r1", "r2", "a2").await;
+            settle(ledger, "r2", "r3", "a3").await;
+            let late = ledger.settle("r1", pair("late", "b"), true, NOW, until).await;
+            assert!(matches!(late, Known::Pair(pair) if pair.tokens.access_token.expose() == "a3"));
+            assert_all(ledger, &["r1", "r2", "r3", "late"], Some("a3")).await;
+        });
+        check(async |ledger| {
+            ledger.settle("r1", pair("r2", "a2"), true, NOW, until).await;
+            assert_all(ledger, &["r1", "r2"], Some("a2")).await;
         });
     }
 

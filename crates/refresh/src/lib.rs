@@ -7,8 +7,8 @@
 //!
 //! ```text
 //! Session ─> Refresher ─> Lineage ─> Ledger ─> Table ─> Backend ─> TokenEndpoint
-//!                                      ^                   │ dialect, answer
-//!                                      └───── Tokens <─────┘
+//!                                    │     ^                 │ dialect, answer
+//!                       file, Redis <┘     └──── Tokens <────┘
 //! ```
 
 mod endpoint;

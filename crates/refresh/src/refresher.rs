@@ -255,7 +255,7 @@ impl<E: TokenEndpoint> Refresher<E> {
         let seat = match table.enter(token, seat, self.0.at()) {
             Entry::Lead(seat) => seat,
             Entry::Wait(seat) => return Begun::Wait(seat),
-            Entry::No(error) => return Begun::Known(Err(error)),
+            Entry::No(error) => return Begun::Known(Err(self.0.counted(error))),
         };
         let flight = Flight::new(Arc::clone(&self.0), token, answers);
         // A runtime that has ended drops the task at once, and that takes the lock.
@@ -270,6 +270,16 @@ impl<E> Shared<E> {
     /// No code panics under this lock.
     fn table(&self) -> MutexGuard<'_, Table<Seat>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A refusal counts once the other processes can be asked whether one of them has redeemed the
+    /// token before: nobody is signed out because the ledger is away.
+    fn counted(&self, error: RefreshError) -> RefreshError {
+        if error == RefreshError::Refused && self.ledger.is_alone() {
+            let fault = Fault::Ledger("another gate may have been first".to_owned());
+            return RefreshError::Unavailable { retry_after: FIRST_DELAY, fault };
+        }
+        error
     }
 
     /// How long the ledger keeps a pair. Not before the access token ends: until then an old cookie

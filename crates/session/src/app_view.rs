@@ -48,9 +48,11 @@ impl Keyring {
     #[must_use]
     pub fn has_duplicate(&self, request: &Cookies<'_>, session: &Session) -> bool {
         let kept = session.source.indices();
-        request.pairs().iter().enumerate().any(|(index, pair)| {
-            !kept.contains(&index) && pair.has_value() && self.session_name(pair.name).is_some()
-        })
+        // A renewed session came from no cookie yet.
+        !kept.is_empty()
+            && request.pairs().iter().enumerate().any(|(index, pair)| {
+                !kept.contains(&index) && pair.has_value() && self.session_name(pair.name).is_some()
+            })
     }
 }
 

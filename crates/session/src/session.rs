@@ -104,19 +104,28 @@ impl Session {
         jwt::time(&self.claims, "iat")
     }
 
-    /// Whether both sessions stand for the same person. The first of these that both name decides:
-    /// the `sub` of their access tokens, their own `sub`, their `email`. `false` where nothing can
-    /// be compared.
+    /// Whether both sessions stand for the same person: the `sub` and the `iss` of their access
+    /// tokens, their own `sub` and their `email`, as far as both name them, must all be equal, and
+    /// one of the three persons' names must be there. `false` where nothing can be compared.
     #[must_use]
     pub fn is_same_person(&self, other: &Self) -> bool {
         let agree = |one: Option<Cow<'_, str>>, two: Option<Cow<'_, str>>| Some(one? == two?);
         let named = |text: &Cow<'_, str>| !text.is_empty();
         let email =
             |session: &Self| Some(session.claims.claim("email")?.as_str()?.into_owned().into());
-        agree(self.access_subject().map(Cow::Owned), other.access_subject().map(Cow::Owned))
-            .or_else(|| agree(self.subject().filter(named), other.subject().filter(named)))
-            .or_else(|| agree(email(self).filter(named), email(other).filter(named)))
-            .unwrap_or(false)
+        let issuer = |session: &Self| {
+            let claim = session.access_claims()?.claim("iss")?;
+            Some(claim.as_str()?.into_owned().into())
+        };
+        let names = [
+            agree(self.access_subject().map(Cow::Owned), other.access_subject().map(Cow::Owned)),
+            agree(self.subject().filter(named), other.subject().filter(named)),
+            agree(email(self).filter(named), email(other).filter(named)),
+        ];
+        let says_yes = names.contains(&Some(true));
+        let says_no =
+            names.contains(&Some(false)) || agree(issuer(self), issuer(other)) == Some(false);
+        says_yes && !says_no
     }
 
     /// The access token, visible ASCII and not empty.
@@ -378,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn persons_are_told_apart_by_the_best_name_that_both_sessions_have() {
+    fn persons_are_told_apart_by_every_name_that_both_sessions_have() {
         let check = |one: &str, two: &str, same| {
             let [one, two] = [one, two].map(|claims| session(&claims.replace("JWT", JWT)));
             assert_eq!(
@@ -392,7 +401,16 @@ mod tests {
         };
         // `{"sub":"ann"}`
         let ann = r#"{"sub":"1","accessToken":"e30.eyJzdWIiOiJhbm4ifQ.x"}"#;
-        check(r#"{"sub":"1","accessToken":"JWT"}"#, r#"{"sub":"2","accessToken":"JWT"}"#, true);
+        check(r#"{"sub":"1","accessToken":"JWT"}"#, r#"{"sub":"1","accessToken":"JWT"}"#, true);
+        check(r#"{"sub":"1","accessToken":"JWT"}"#, r#"{"sub":"2","accessToken":"JWT"}"#, false);
+        // `{"sub":"ann","iss":"b"}`, `{"sub":"ann","iss":"c"}`
+        let b = r#"{"accessToken":"e30.eyJzdWIiOiJhbm4iLCJpc3MiOiJiIn0.x"}"#;
+        let c = r#"{"accessToken":"e30.eyJzdWIiOiJhbm4iLCJpc3MiOiJjIn0.x"}"#;
+        check(b, b, true);
+        check(b, c, false);
+        check(b, ann, true);
+        let other_email = r#"{"sub":"1","email":"e","accessToken":"opaque"}"#;
+        check(r#"{"sub":"1","email":"a","accessToken":"opaque"}"#, other_email, false);
         check(r#"{"sub":"1","accessToken":"JWT"}"#, ann, false);
         check(ann, r#"{"sub":"1","accessToken":"opaque"}"#, true);
         check(r#"{"sub":"1","email":"a"}"#, r#"{"sub":"2","email":"a"}"#, false);

@@ -103,6 +103,9 @@ impl FileStore {
         }
         match self.0.open() {
             Ok(opened) => opened,
+            Err(StoreFault::Failed(why)) => {
+                Opened::No(StoreFault::Failed(format!("{}: {why}", self.0.path.display())))
+            }
             Err(fault) => Opened::No(fault),
         }
     }

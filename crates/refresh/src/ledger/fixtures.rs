@@ -57,6 +57,8 @@ pub(crate) fn free_port() -> u16 {
 pub(crate) struct RedisServer {
     child: Child,
     pub(crate) port: u16,
+    /// Where it runs, and leaves its files.
+    _directory: Directory,
 }
 
 impl RedisServer {
@@ -81,30 +83,31 @@ impl RedisServer {
     pub(crate) fn at_with(port: u16, more: &[&str]) -> Option<Self> {
         let mut command = Command::new("redis-server");
         command.args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"]);
-        Self::started(command.args(more), port)
+        Self::started(command.args(more), Directory::new(), port)
     }
 
     /// A sentinel that knows one master, as `main`.
-    pub(crate) fn sentinel(config: &Path, master: u16) -> Option<Self> {
+    pub(crate) fn sentinel(master: u16) -> Option<Self> {
+        let directory = Directory::new();
         let text = format!(
             "sentinel monitor main 127.0.0.1 {master} 1\n\
              sentinel down-after-milliseconds main 500\n\
              sentinel failover-timeout main 2000\n"
         );
-        std::fs::write(config, text).unwrap();
+        std::fs::write(directory.path("sentinel.conf"), text).unwrap();
         let mut command = Command::new("redis-server");
-        Self::started(command.arg(config).arg("--sentinel"), free_port())
+        Self::started(command.args(["sentinel.conf", "--sentinel"]), directory, free_port())
     }
 
-    fn started(command: &mut Command, port: u16) -> Option<Self> {
+    fn started(command: &mut Command, directory: Directory, port: u16) -> Option<Self> {
         command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.current_dir(&directory).stdin(Stdio::null()).stdout(Stdio::null());
         let child = match command.spawn() {
             Ok(child) => child,
             Err(error) if error.kind() == ErrorKind::NotFound => return None,
             Err(error) => panic!("redis-server does not start: {error}"),
         };
-        let server = Self { child, port };
+        let server = Self { child, port, _directory: directory };
         let deadline = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < deadline, "redis-server does not listen");

@@ -386,6 +386,48 @@ mod tests {
         assert_eq!(sizes(&ledger), (2, 1, 0));
     }
 
+    fn record(newest: u32) -> Learnt {
+        let known = Known::Pair(Arc::new(pair(newest, NOW)));
+        Learnt { known, until: minute_after(NOW) }
+    }
+
+    fn newest(ledger: &MemoryLedger, number: u32) -> Option<Lineage> {
+        match ledger.find(&token(number), NOW)? {
+            Known::Pair(pair) => Some(pair.refresh_token),
+            Known::SignedOut => None,
+        }
+    }
+
+    #[test]
+    fn what_is_read_outside_replaces_nothing_that_has_changed_since() {
+        let (ledger, name) = (MemoryLedger::new(9), token(0));
+        let before = ledger.moment();
+        ledger.learn_own(ledger.moment(), name, &[token(1), token(2)], record(2), NOW);
+        ledger.learn(before, name, &[token(1)], record(1), NOW);
+        assert_eq!(newest(&ledger, 1), Some(token(2)));
+        // Of two writers nobody knows who was the later one.
+        ledger.learn_own(before, name, &[token(1), token(3)], record(3), NOW);
+        assert_eq!(newest(&ledger, 1), None);
+        ledger.learn(ledger.moment(), name, &[token(1)], record(3), NOW);
+        assert_eq!(newest(&ledger, 1), Some(token(3)));
+        let before = ledger.moment();
+        ledger.forget(name);
+        assert_eq!(newest(&ledger, 1), None);
+        ledger.learn(before, name, &[token(1)], record(3), NOW);
+        assert_eq!((newest(&ledger, 1), ledger.recall(&token(1), NOW)), (None, None));
+    }
+
+    #[test]
+    fn what_may_have_changed_counts_only_where_nobody_knows_better() {
+        let (ledger, name) = (MemoryLedger::new(9), token(0));
+        ledger.learn(ledger.moment(), name, &[token(1)], record(2), NOW);
+        ledger.distrust();
+        assert_eq!(newest(&ledger, 1), None);
+        assert!(ledger.recall(&token(1), NOW).is_some());
+        assert!(ledger.stand_in(ledger.moment(), &token(1), NOW).is_some());
+        assert_eq!(newest(&ledger, 1), Some(token(2)));
+    }
+
     proptest! {
         #[test]
         fn every_record_is_named_and_every_name_leads_to_one(

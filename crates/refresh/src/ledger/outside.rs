@@ -106,6 +106,11 @@ impl OutsideLedger {
         can_look && self.find(token, now).is_none()
     }
 
+    /// Whether other processes may know better, and cannot be asked.
+    pub(super) fn is_alone(&self) -> bool {
+        self.0.is_alone()
+    }
+
     /// Asks the store, and lets the front know. An error means that the store may know better.
     pub(super) async fn look(
         &self,

@@ -277,7 +277,9 @@ impl<E: TokenEndpoint> Flight<E> {
                 let mut table = self.shared.table();
                 let answer_lost = table.answer_lost(&self.token);
                 table.over(self.token, RefreshError::Refused);
-                (Err(RefreshError::Refused), Outcome::Refused { answer_lost })
+                drop(table);
+                let error = self.shared.counted(RefreshError::Refused);
+                (Err(error), Outcome::Refused { answer_lost })
             }
         }
     }
@@ -303,7 +305,7 @@ impl<E: TokenEndpoint> Flight<E> {
                 seat
             }
             Entry::Wait(seat) => seat,
-            Entry::No(error) => return Err(error),
+            Entry::No(error) => return Err(self.shared.counted(error)),
         };
         answered(seat).await
     }

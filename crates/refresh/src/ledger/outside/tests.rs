@@ -111,7 +111,7 @@ async fn a_second_process_waits_until_the_first_is_gone() {
     let held = LedgerState::Waiting("another process holds the ledger's file".to_owned());
     assert_eq!(second.ledger.state(), held);
     assert_eq!(second.tells().await, LedgerEvent::State(held));
-    assert_eq!(second.says("r1").await, "the ledger's file is not open");
+    assert_eq!(second.says("r1").await, "the ledger is not open");
     drop(first);
     assert_eq!(second.tells().await, LedgerEvent::State(LedgerState::Good));
     assert_eq!(second.says("r1").await, "a2");
