@@ -21,6 +21,7 @@ mod interop;
 mod ledgers;
 mod limits;
 mod minted_cookies;
+mod names;
 mod pages;
 mod real_backends;
 mod recipes;

@@ -17,6 +17,7 @@ mod environment;
 mod key;
 mod later;
 mod load;
+mod not_after;
 mod one_or_many;
 mod problem;
 mod raw;

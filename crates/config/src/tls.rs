@@ -4,10 +4,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use foregate_session::UnixSeconds;
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
+
+use crate::not_after::not_after;
 
 /// What `[tls]` says. There is at least one certificate.
 #[derive(Debug, Clone)]
@@ -42,18 +45,25 @@ pub struct Certificate {
     key: Arc<CertifiedKey>,
     /// The DNS names among the subject alternative names, in lower case, `*.` in front of some.
     names: Vec<Box<str>>,
+    ends: Option<UnixSeconds>,
 }
 
 impl Certificate {
     /// `names` are those of `key`'s first certificate.
     pub(crate) fn new<'n>(key: CertifiedKey, names: impl Iterator<Item = &'n str>) -> Self {
         let names = names.map(|name| name.to_ascii_lowercase().into_boxed_str()).collect();
-        Self { key: Arc::new(key), names }
+        let ends = key.cert.first().and_then(|certificate| not_after(certificate));
+        Self { key: Arc::new(key), names, ends }
     }
 
     /// What a handshake signs with.
     pub fn key(&self) -> &Arc<CertifiedKey> {
         &self.key
+    }
+
+    /// When it ends; `None` where that cannot be read.
+    pub fn ends(&self) -> Option<UnixSeconds> {
+        self.ends
     }
 
     /// The DNS names that it names.

@@ -294,7 +294,7 @@ async fn serve(
 
 /// The clock of a request. A machine whose clock stands before 1970 has every session expire in
 /// its future.
-fn now() -> UnixSeconds {
+pub(crate) fn now() -> UnixSeconds {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixSeconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }

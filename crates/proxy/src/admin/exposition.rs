@@ -172,6 +172,15 @@ impl Admin {
             "The configuration in force; the first is 1.",
             generation,
         );
+        let snapshot = self.live.load();
+        let name = "foregate_certificate_end_timestamp_seconds";
+        text.family(name, "gauge", "When a certificate of the https listener ends.");
+        for certificate in snapshot.tls.iter().flat_map(|tls| tls.certificates()) {
+            let names: Vec<&str> = certificate.dns_names().collect();
+            if let Some(end) = certificate.ends() {
+                text.sample(name, &[("names", &names.join(" "))], end);
+            }
+        }
         let name = "foregate_reloads_total";
         text.family(name, "counter", "Configurations that were read again, by outcome.");
         text.sample(name, &[("outcome", "applied")], generation.saturating_sub(1));

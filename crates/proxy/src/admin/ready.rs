@@ -1,11 +1,12 @@
 //! Whether visitors may be sent here, and the state of all that the gate depends on. A backend or
 //! an app that is away makes nobody unready: another gate would reach it no better.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use foregate_refresh::LedgerState;
 
 use super::{Admin, lasting};
+use crate::server::now;
 
 impl Admin {
     /// The last line is the verdict. `[+]` is fine, `[!]` wants to be looked at, `[-]` is why the
@@ -18,6 +19,7 @@ impl Admin {
             lines.push(format!("{mark} listener {name} {listen}"));
         }
         self.configuration(&mut lines);
+        self.certificates(&mut lines);
         self.ledger(&mut lines);
         self.backends(&mut lines);
         self.upstreams(&mut lines);
@@ -48,6 +50,23 @@ impl Admin {
             let ago = lasting(failed.at.elapsed());
             let why = failed.why.replace('\n', " ");
             lines.push(format!("[!] reload failed {ago} ago, the configuration stays: {why}"));
+        }
+    }
+
+    fn certificates(&self, lines: &mut Vec<String>) {
+        let snapshot = self.live.load();
+        for certificate in snapshot.tls.iter().flat_map(|tls| tls.certificates()) {
+            let names: Vec<&str> = certificate.dns_names().collect();
+            let names = names.join(", ");
+            let Some(end) = certificate.ends() else { continue };
+            let left = end.since(now());
+            lines.push(match left {
+                Duration::ZERO => format!("[!] certificate of {names}: it has ended"),
+                left if left < LAST_WEEKS => {
+                    format!("[!] certificate of {names}: it ends in {}", lasting(left))
+                }
+                left => format!("[+] certificate of {names}: it ends in {}", lasting(left)),
+            });
         }
     }
 
@@ -102,3 +121,6 @@ impl Admin {
 pub(super) fn backend_name(name: &str) -> String {
     if name == "backend" { name.to_owned() } else { format!("backend {name}") }
 }
+
+/// In which whoever renews a certificate by hand wants to hear of it.
+const LAST_WEEKS: Duration = Duration::from_secs(14 * 86_400);

@@ -12,6 +12,7 @@ use super::{Admin, lasting};
 use crate::live::{Counted, Generation};
 use crate::metrics::{AppCounters, COOKIE_REASONS, Decision, LISTENERS, TUNNEL_ENDS, VISITOR_LEFT};
 use crate::page::escaped;
+use crate::server::now;
 
 /// What a browser may do with the page: show its style, which is known by its hash, and an icon of
 /// no bytes (CSP Level 3).
@@ -251,9 +252,16 @@ fn certificates(page: &mut String, generation: &Generation) {
     let Some(tls) = &generation.snapshot.tls else { return };
     let rows = tls.certificates().iter().map(|certificate| {
         let names: Vec<&str> = certificate.dns_names().collect();
-        [escaped(&names.join(", "))]
+        let left = certificate.ends().map_or_else(
+            || "unknown".to_owned(),
+            |end| match end.since(now()) {
+                Duration::ZERO => "<strong class=\"bad\">ended</strong>".to_owned(),
+                left => lasting(left),
+            },
+        );
+        [escaped(&names.join(", ")), left]
     });
-    section(page, "Certificates", &table("", ["Names"], rows));
+    section(page, "Certificates", &table("", ["Names", "Ends in"], rows));
 }
 
 fn section(page: &mut String, title: &str, body: &str) {
