@@ -61,6 +61,32 @@ impl World {
     }
 }
 
+/// Every test that ends well ends with a search: at trace level, nothing that the gate said may hold
+/// the secret, a token or a cookie that it handled.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let log = self.gate.log();
+        assert!(!log.contains(SECRET), "the secret is in the log");
+        for seen in self.origin.seen() {
+            let told = |(name, _): &&(String, String)| {
+                name.eq_ignore_ascii_case("authorization") || name.eq_ignore_ascii_case("cookie")
+            };
+            for (name, value) in seen.headers.iter().filter(told) {
+                let words = value.split([' ', ';', '=']).filter(|word| word.len() >= WORTH_HIDING);
+                for word in words {
+                    assert!(!log.contains(word), "a word of {name} is in the log: {}", seen.target);
+                }
+            }
+        }
+    }
+}
+
+/// Tokens and sealed cookies are longer; names and the like are not.
+const WORTH_HIDING: usize = 24;
+
 /// How long the backend's access tokens are good: no test that does not ask for it sees one end.
 pub(crate) const LIFE: Duration = Duration::from_secs(600);
 
