@@ -78,7 +78,9 @@ fn pages(text: &str) -> BTreeSet<String> {
             if let Some(page) = page.strip_suffix(".rsc").filter(|it| !it.is_empty()) {
                 next.insert(page.to_owned());
             }
-            if let Some(rest) = text.strip_prefix("/_next/data/") {
+            // Without a build there is no page behind it.
+            let behind = text.strip_prefix("/_next/data/").filter(|rest| !rest.is_empty());
+            if let Some(rest) = behind {
                 let page = rest.find('/').map_or("/", |at| &rest[at..]);
                 let page = page.strip_suffix('/').unwrap_or(page);
                 next.insert(page.strip_suffix(".json").unwrap_or(page).to_owned());
