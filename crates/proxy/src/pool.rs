@@ -397,4 +397,28 @@ mod tests {
         pool.report(&upstreams[0], Fared::Refused);
         assert_eq!(pool.in_turn(&upstreams), upstreams);
     }
+
+    #[tokio::test]
+    async fn connections_to_apps_have_places_and_idle_ones_make_room() {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let endpoint = Endpoint::Tcp {
+            host: "127.0.0.1".to_owned(),
+            port: listener.local_addr().unwrap().port(),
+        };
+        let protocol = Protocol::Http;
+        let upstream = Arc::new(Upstream { protocol, endpoint, authority_roots: None });
+        let (pool, connector) = (Pool::default(), Connector::default());
+        let (capacity, need) = (Capacity::new(1, 1), Need { repeatable: true, websocket: false });
+        let connect = || pool.connect(&connector, &capacity, &upstream, need);
+
+        let Ok(Sender::Http1(first)) = connect().await else { panic!("the first has a place") };
+        let refused = connect().await.err().map(|error| error.to_string());
+        assert_eq!(refused.as_deref(), Some("no place is left for another connection to an app"));
+        pool.put(&upstream, first);
+        let second = connect().await;
+        assert!(second.is_ok(), "what idled gave its place up");
+        assert!(pool.take(&upstream, need).is_none());
+        drop(second);
+        assert!(connect().await.is_ok(), "a place is free again");
+    }
 }
