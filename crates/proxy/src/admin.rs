@@ -25,12 +25,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
-use crate::cache::PRIVATE;
+use crate::answers::cache::PRIVATE;
 use crate::capacity::Capacity;
-use crate::listener::{Door, Listeners};
+use crate::listening::listener::{Door, Listeners};
+use crate::listening::stop::Stopping;
 use crate::live::Live;
 use crate::redeem::HttpEndpoint;
-use crate::stop::Stopping;
 use crate::stream::Stream;
 
 /// What the operator may look at.

@@ -11,7 +11,7 @@ use foregate_session::{
     CookieView, Cookies, Freshness, NoSession, Session, ShownSession, UnixSeconds,
 };
 
-use crate::app_word::Errand;
+use crate::upstream::app_word::Errand;
 
 /// A request that may go to its app. Only [`Gate::admit`] makes one.
 pub(crate) struct Grant {

@@ -16,14 +16,14 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 
 use crate::admission::{Gate, Grant, Refused};
-use crate::cache::{PRIVATE, set_cookies};
-use crate::headers::insert_identity;
-use crate::own::Own;
+use crate::answers::cache::{PRIVATE, set_cookies};
+use crate::answers::own::Own;
+use crate::answers::respond::{Asker, Reply};
 use crate::peer::Peer;
 use crate::record::Record;
 use crate::request;
 use crate::request_id::RequestId;
-use crate::respond::{Asker, Reply};
+use crate::upstream::headers::insert_identity;
 
 use question::Question;
 pub(crate) use question::behind;

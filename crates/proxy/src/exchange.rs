@@ -14,16 +14,16 @@ use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::{Body, Incoming};
 
 use crate::admission::{self, Gate, Grant, Refused};
-use crate::body::AnswerBody;
-use crate::forward::{Forwarder, Target};
-use crate::own::{self, Own};
+use crate::answers::own::{self, Own};
+use crate::answers::respond::{Asker, Reply};
 use crate::peer::Peer;
 use crate::record::Record;
 use crate::request;
 use crate::request_id::{RequestId, X_REQUEST_ID};
-use crate::respond::{Asker, Reply};
-use crate::server::Visitor;
-use crate::websocket::Handshake;
+use crate::upstream::body::AnswerBody;
+use crate::upstream::forward::{Forwarder, Target};
+use crate::upstream::websocket::Handshake;
+use crate::visitor::Visitor;
 
 /// Answers one request. `now` is the only reading of a clock that decides anything.
 pub(crate) async fn answer(

@@ -9,11 +9,11 @@ use foregate_session::{Freshness, NoSession, Session, Survey, UnixSeconds};
 use http::header::{self, HeaderMap};
 
 use crate::admission::{Considered, Grant, Refused, consider, renewer};
-use crate::forward;
-use crate::own::Own;
+use crate::answers::own::Own;
+use crate::answers::respond::Reply;
 use crate::peer::Peer;
 use crate::request;
-use crate::respond::Reply;
+use crate::upstream::forward;
 
 /// A request as it would stand on the wire, and who sends it.
 pub struct Question<'q> {

@@ -15,8 +15,8 @@ use http::request::Parts;
 use tokio::runtime::Handle;
 
 use crate::admission::{Gate, Grant, renewer};
-use crate::app_word::{Errand, Word};
 use crate::request;
+use crate::upstream::app_word::{Errand, Word};
 
 pub(crate) const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 

@@ -3,47 +3,32 @@
 //! tokens.
 //!
 //! ```text
-//! server ── exchange ── request     bytes to a head that has one reading
-//!              │    └── admission   the order of all checks; own: /.foregate/*
-//!              ├─────── forward     headers, upstream: to the app and back
-//!              ├─────── respond     what goes out when a request goes nowhere
-//!              └─────── record      its line in the log, and the counters that admin shows
+//! listening ── exchange ── request     bytes to a head that has one reading
+//!                 │    └── admission   the order of all checks
+//!                 ├─────── upstream    to the app and back
+//!                 ├─────── answers     what goes out when a request goes nowhere, and /.foregate/*
+//!                 └─────── record      its line in the log, and the counters that admin shows
 //! ```
 
 mod admin;
 mod admission;
-mod app_word;
+mod answers;
 mod auth;
-mod body;
-mod cache;
-mod callback;
 mod capacity;
-mod connect;
+mod clock;
 mod exchange;
 mod explain;
-mod forward;
-mod frames;
-mod headers;
-mod listener;
+mod listening;
 mod live;
 mod metrics;
-mod own;
-mod pace;
-mod page;
 mod peer;
-mod pool;
 mod record;
 mod redeem;
 mod request;
 mod request_id;
-mod respond;
-mod server;
-mod standstill;
-mod stop;
 mod stream;
-mod tls;
-mod upstream_401;
-mod websocket;
+mod upstream;
+mod visitor;
 mod worker;
 
 #[cfg(test)]
@@ -52,8 +37,8 @@ mod fixtures;
 pub use admin::Admin;
 pub use capacity::Capacity;
 pub use explain::{Explanation, Forwarded, Question, Refusing, explain};
-pub use listener::{ListenError, Listeners, SocketFiles};
+pub use listening::listener::{ListenError, Listeners, SocketFiles};
+pub use listening::stop::{Stop, Stopping};
 pub use live::Live;
 pub use redeem::HttpEndpoint;
-pub use stop::{Stop, Stopping};
 pub use worker::Worker;

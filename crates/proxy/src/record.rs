@@ -10,13 +10,13 @@ use http::StatusCode;
 use http::request::Parts;
 
 use crate::admission::{Grant, Refused, Turned};
+use crate::answers::respond::Failure;
+use crate::listening::pace::InFlight;
 use crate::live::Generation;
 use crate::metrics::{Decision, Metrics, UpstreamCounters, VISITOR_LEFT};
-use crate::pace::InFlight;
 use crate::peer::Address;
 use crate::request_id::RequestId;
-use crate::respond::Failure;
-use crate::server::Visitor;
+use crate::visitor::Visitor;
 
 /// What is known of a request so far. Its end counts it and writes the line, also where the visitor
 /// left before there was an answer.

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use crate::connect::{Connector, Offer};
+use crate::upstream::connect::{Connector, Offer};
 
 /// The backends, as this machine reaches them. The refresher sets the time limit of a call.
 #[derive(Default)]

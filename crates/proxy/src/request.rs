@@ -5,7 +5,7 @@ use foregate_session::Cookies;
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
 
-use crate::websocket;
+use crate::upstream::websocket;
 
 /// The head of a request as hyper parsed it.
 pub(crate) fn head_of(parts: &Parts) -> Result<Head<'_>, Refusal> {

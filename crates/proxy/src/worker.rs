@@ -5,11 +5,11 @@ use std::sync::Arc;
 use foregate_refresh::Refresher;
 
 use crate::capacity::Capacity;
-use crate::connect::Connector;
+use crate::listening::stop::Stopping;
 use crate::live::Live;
-use crate::pool::Pool;
 use crate::redeem::HttpEndpoint;
-use crate::stop::Stopping;
+use crate::upstream::connect::Connector;
+use crate::upstream::pool::Pool;
 
 /// One worker. Everything here is its own, or never locked.
 pub struct Worker {

@@ -34,7 +34,7 @@ fn arms(file: &str, name: &str) -> BTreeSet<String> {
 
 /// The words that answers are made with, each with its status.
 fn of_answers() -> BTreeMap<String, u16> {
-    let source = read("crates/proxy/src/respond.rs");
+    let source = read("crates/proxy/src/answers/respond.rs");
     let source = source.replace("MALFORMED,", "\"malformed\",");
     let pairs = source.split("StatusCode::").skip(1).filter_map(|rest| {
         let (status, rest) = rest.split_once(',')?;

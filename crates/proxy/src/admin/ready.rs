@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use foregate_refresh::LedgerState;
 
 use super::{Admin, lasting};
-use crate::server::now;
+use crate::clock::now;
 
 impl Admin {
     /// The last line is the verdict. `[+]` is fine, `[!]` wants to be looked at, `[-]` is why the

@@ -9,10 +9,10 @@ use foregate_config::{App, RuleText};
 
 use super::ready::backend_name;
 use super::{Admin, lasting};
+use crate::answers::page::escaped;
+use crate::clock::now;
 use crate::live::{Counted, Generation};
 use crate::metrics::{AppCounters, COOKIE_REASONS, Decision, LISTENERS, TUNNEL_ENDS, VISITOR_LEFT};
-use crate::page::escaped;
-use crate::server::now;
 
 /// What a browser may do with the page: show its style, which is known by its hash, and an icon of
 /// no bytes (CSP Level 3).

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 
 use super::{Count, Histogram, UPSTREAM};
-use crate::respond::Failure;
+use crate::answers::respond::Failure;
 
 /// What became of the requests to one app.
 #[derive(Debug)]

@@ -14,8 +14,8 @@ use http_body_util::Full;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::admission::Refused;
-use crate::cache::{PRIVATE, set_cookies};
-use crate::page::{Action, Page, Words};
+use crate::answers::cache::{PRIVATE, set_cookies};
+use crate::answers::page::{Action, Page, Words};
 use crate::request_id::{RequestId, X_REQUEST_ID};
 
 /// An answer of our own, before it takes its form.

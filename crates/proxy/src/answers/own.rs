@@ -13,10 +13,10 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 
 use crate::admission::{Gate, Refused, Standing, is_spent, random};
+use crate::answers::cache::{PRIVATE, set_cookies};
+use crate::answers::callback;
+use crate::answers::respond::Reply;
 use crate::auth;
-use crate::cache::{PRIVATE, set_cookies};
-use crate::callback;
-use crate::respond::Reply;
 
 /// A reserved path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

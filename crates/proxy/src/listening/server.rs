@@ -4,10 +4,9 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use foregate_config::{Certificate, Limits};
-use foregate_session::UnixSeconds;
+use foregate_config::Limits;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -18,58 +17,23 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
-use crate::body::AnswerBody;
+use crate::answers::respond::MALFORMED;
 use crate::capacity::Place;
+use crate::clock::now;
 use crate::exchange;
-use crate::frames::PREFACE;
-use crate::listener::{Door, Listeners, QUEUE};
+use crate::listening::frames::PREFACE;
+use crate::listening::listener::{Door, Listeners, QUEUE};
+use crate::listening::pace::{FAREWELL, Paced, Patience};
+use crate::listening::standstill::Streams;
+use crate::listening::stop::Stopping;
+use crate::listening::tls;
 use crate::metrics::Decision;
-use crate::pace::{FAREWELL, Pace, Paced, Patience};
 use crate::peer::{Address, Connection};
 use crate::record::TARGET;
-use crate::respond::MALFORMED;
-use crate::standstill::Streams;
-use crate::stop::Stopping;
 use crate::stream::Stream;
-use crate::tls;
+use crate::upstream::body::AnswerBody;
+use crate::visitor::{Alive, Visitor};
 use crate::worker::Worker;
-
-/// A visitor's connection, as all requests on it share it.
-pub(crate) struct Visitor {
-    pub(crate) worker: Arc<Worker>,
-    pub(crate) connection: Connection,
-    /// What the connection was secured with, if it was.
-    pub(crate) certificate: Option<Arc<Certificate>>,
-    pub(crate) pace: Arc<Pace>,
-    /// It speaks HTTP by now.
-    opened: Option<Opened>,
-    /// Held as long as anything of the connection is left, a tunnel, too.
-    _place: Option<Place>,
-    _alive: Alive,
-}
-
-/// A connection that is counted as open for as long as this lives.
-struct Opened {
-    worker: Arc<Worker>,
-    secure: bool,
-    http2: bool,
-}
-
-impl Opened {
-    fn new(worker: &Arc<Worker>, secure: bool, http2: bool) -> Self {
-        worker.live.metrics.listener(secure).open(http2).add();
-        Self { worker: Arc::clone(worker), secure, http2 }
-    }
-}
-
-impl Drop for Opened {
-    fn drop(&mut self) {
-        self.worker.live.metrics.listener(self.secure).open(self.http2).take_away();
-    }
-}
-
-/// The worker ends when the last of these is gone.
-type Alive = mpsc::Sender<Infallible>;
 
 impl Worker {
     /// Serves `listeners` until the stop closes them and the last connection has ended.
@@ -132,15 +96,8 @@ impl Worker {
         alive: &Alive,
     ) {
         self.live.metrics.listener(door.tls.is_some()).accepted.add();
-        let visitor = Visitor {
-            worker: Arc::clone(self),
-            connection: Connection::new(address, door.tls.is_some()),
-            certificate: None,
-            pace: Pace::new(),
-            opened: None,
-            _place: place,
-            _alive: alive.clone(),
-        };
+        let connection = Connection::new(address, door.tls.is_some());
+        let visitor = Visitor::new(Arc::clone(self), connection, place, alive.clone());
         tokio::spawn(serve_connection(visitor, stream, door.tls.clone()));
     }
 }
@@ -170,7 +127,7 @@ async fn serve_connection(mut visitor: Visitor, stream: Stream, tls: Option<TlsA
         }
     };
     let worker = Arc::clone(&visitor.worker);
-    visitor.opened = Some(Opened::new(&worker, visitor.connection.secure, http2));
+    visitor.speaks(http2);
     let patience = Patience { head: limits.header_timeout, idle: limits.idle_timeout };
     let pace = Arc::clone(&visitor.pace);
     let stream = TokioIo::new(Paced::new(stream, begun, pace, patience, http2));
@@ -290,11 +247,4 @@ async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     Ok(exchange::answer(&visitor, request, now()).await)
-}
-
-/// The clock of a request. A machine whose clock stands before 1970 has every session expire in
-/// its future.
-pub(crate) fn now() -> UnixSeconds {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixSeconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }

@@ -14,10 +14,10 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use crate::headers;
-use crate::pace::InFlight;
-use crate::pool::Lease;
-use crate::standstill::Clock;
+use crate::listening::pace::InFlight;
+use crate::listening::standstill::Clock;
+use crate::upstream::headers;
+use crate::upstream::pool::Lease;
 
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]

@@ -9,8 +9,8 @@
 //! | reading an answer | `idle_timeout` | the last byte that was taken |
 //! | a last request, when the visitor was told to go | a second | the word, or the last answer |
 //!
-//! A body that stands still is [`crate::body`]'s business, and an answer that does so behind an
-//! HTTP/2 window that stays shut is [`crate::standstill`]'s.
+//! A body that stands still is [`crate::upstream::body`]'s business, and an answer that does so behind an
+//! HTTP/2 window that stays shut is [`crate::listening::standstill`]'s.
 
 use std::io;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
-use crate::frames::Frames;
+use crate::listening::frames::Frames;
 
 /// The times of one connection.
 #[derive(Debug, Clone, Copy)]
@@ -353,7 +353,7 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::*;
-    use crate::frames::PREFACE;
+    use crate::listening::frames::PREFACE;
 
     const HEAD: Duration = Duration::from_secs(15);
     const IDLE: Duration = Duration::from_secs(75);

@@ -16,10 +16,10 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::task::AbortHandle;
 
-use crate::body::{Progress, Upload};
 use crate::capacity::{Capacity, Place};
-use crate::connect::{Connector, Offer};
 use crate::stream::Stream;
+use crate::upstream::body::{Progress, Upload};
+use crate::upstream::connect::{Connector, Offer};
 
 /// What one worker has of connections to apps, and knows of the apps' health. The lock is the
 /// worker's own and never contended.

@@ -12,10 +12,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_rustls::TlsAcceptor;
 
+use crate::listening::tls;
 use crate::live::Live;
 use crate::peer::Address;
 use crate::stream::Stream;
-use crate::tls;
 
 /// All public listeners of the process, or the operator's. Workers share their queues through
 /// clones.

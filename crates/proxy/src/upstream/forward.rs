@@ -17,18 +17,18 @@ use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
 
 use crate::admission::{Gate, Grant};
-use crate::app_word::{Errand, Word};
-use crate::body::{Download, Progress, Upload};
-use crate::cache;
-use crate::headers;
+use crate::answers::cache;
+use crate::answers::respond::{Asker, Failure};
 use crate::peer::Peer;
-use crate::pool::{Fared, Lease, Need, Sender};
 use crate::record::Record;
 use crate::request;
-use crate::respond::{Asker, Failure};
-use crate::server::Visitor;
-use crate::upstream_401::{self, After401};
-use crate::websocket::{Handshake, Verdict};
+use crate::upstream::app_word::{Errand, Word};
+use crate::upstream::body::{Download, Progress, Upload};
+use crate::upstream::headers;
+use crate::upstream::pool::{Fared, Lease, Need, Sender};
+use crate::upstream::upstream_401::{self, After401};
+use crate::upstream::websocket::{Handshake, Verdict};
+use crate::visitor::Visitor;
 
 /// What one request is forwarded with.
 pub(crate) struct Forwarder<'w> {

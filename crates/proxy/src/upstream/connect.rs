@@ -10,8 +10,8 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{TlsConnector, TlsStream};
 
+use crate::listening::tls;
 use crate::stream::Stream;
-use crate::tls;
 
 /// Connects. The system's roots are read when the first `https` origin is called, so that a
 /// machine without them can still serve plain ones.
