@@ -1,45 +1,62 @@
 //! What a ledger outside of the process is for: gates that die, and gates that stand side by side.
 
 mod redis;
+pub(crate) mod storms;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use foregate_stage::{Backend, BackendSettings, Fault, Grant, Origin};
-use foregate_tests::{Browser, Connection, Gate, Request};
+use foregate_tests::{Answer, Browser, Connection, Gate, Request};
 
 use crate::world::{ANY, APP, LIFE, config, session_cookie};
 
 const ENDED: Duration = Duration::ZERO;
 
 /// A backend and an app; gates come and go.
-struct Site {
-    backend: Backend,
+pub(crate) struct Site {
+    pub(crate) backend: Backend,
     origin: Origin,
 }
 
 impl Site {
-    async fn start() -> Self {
-        let settings = BackendSettings { access_life: LIFE, ..BackendSettings::default() };
+    pub(crate) async fn start() -> Self {
+        Self::with_life(LIFE).await
+    }
+
+    /// Whose backend gives access tokens that are good for so long.
+    async fn with_life(access_life: Duration) -> Self {
+        let settings = BackendSettings { access_life, ..BackendSettings::default() };
         let backend = Backend::start(ANY, settings).await.unwrap();
         Self { backend, origin: Origin::start(ANY).await.unwrap() }
     }
 
     /// A gate whose ledger is there.
-    async fn gate(&self, ledger: &str) -> Gate {
-        let refresh_url = self.backend.refresh_url();
-        let backend = format!("[backend]\ntimeout = \"2s\"\nrefresh_url = \"{refresh_url}\"\n");
-        let server = "[server]\nhttp = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n";
-        let ledger = format!("{server}[refresh]\nledger = \"{ledger}\"\n");
-        Gate::start(&[config(&backend, &self.origin.url()), ledger].concat()).await
+    pub(crate) async fn gate(&self, ledger: &str) -> Gate {
+        self.patient_gate(ledger, "2s").await
     }
 
-    fn grant(&self, name: &str, life: Duration) -> Grant {
+    /// The same with this time-out for the backend.
+    async fn patient_gate(&self, ledger: &str, timeout: &str) -> Gate {
+        let refresh_url = self.backend.refresh_url();
+        let backend =
+            format!("[backend]\ntimeout = \"{timeout}\"\nrefresh_url = \"{refresh_url}\"\n");
+        let server = "[server]\nhttp = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n";
+        let ledger = format!("{server}[refresh]\nledger = \"{ledger}\"\n");
+        // A storm comes to the app at once, whose thread is the visitors' own.
+        let config = [config(&backend, &self.origin.url()), ledger]
+            .concat()
+            .replace("upstream_header_timeout = \"2s\"", "upstream_header_timeout = \"60s\"");
+        Gate::start(&config).await
+    }
+
+    pub(crate) fn grant(&self, name: &str, life: Duration) -> Grant {
         self.backend.grant(&format!("{name}@example.com"), life).unwrap()
     }
 
     /// Redemptions, and tokens that were sent again.
-    fn counted(&self) -> (u64, u64) {
+    pub(crate) fn counted(&self) -> (u64, u64) {
         let counters = self.backend.counters();
         (counters.redemptions, counters.reuses)
     }
@@ -57,6 +74,13 @@ async fn bearer(gate: &Gate, grant: &Grant) -> String {
     let answer = visitor(gate, grant).fetch(&format!("{APP}/dashboard")).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.seen_header("authorization").expect("a token reached the app")
+}
+
+/// The same on a path that needs no session.
+async fn public_bearer(gate: &Gate, grant: &Grant) -> Option<String> {
+    let answer = visitor(gate, grant).fetch(&format!("{APP}/public/page")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.seen_header("authorization")
 }
 
 /// The status line and the body of `/readyz?verbose`.
@@ -79,17 +103,19 @@ async fn told(gate: &Gate, what: &str) {
 }
 
 /// A directory that goes with its owner.
-struct Directory(PathBuf);
+pub(crate) struct Directory(PathBuf);
 
 impl Directory {
-    fn new(name: &str) -> Self {
-        let name = format!("foregate-ledgers-{}-{name}", std::process::id());
+    pub(crate) fn new(name: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("foregate-ledgers-{}-{number}-{name}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&directory).unwrap();
         Self(directory)
     }
 
-    fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.0.join("ledger.redb")
     }
 }
@@ -118,6 +144,20 @@ async fn an_old_cookie_works_after_the_gate_was_killed_and_started_again() {
     assert_eq!((bearer(&second, &ada).await, bearer(&second, &bob).await), (newest, bobs));
     assert_eq!(site.counted(), (2, 0));
     told(&second, &format!("[+] ledger {ledger}, 4 of 1000000 entries")).await;
+}
+
+#[tokio::test]
+async fn after_a_restart_a_public_path_takes_what_the_ledger_knows() {
+    let (site, directory) = (Site::start().await, Directory::new("public"));
+    let ledger = file_ledger(&directory.file());
+    let ada = site.grant("ada", ENDED);
+    let mut first = site.gate(&ledger).await;
+    let newest = bearer(&first, &ada).await;
+    first.signal("KILL");
+    first.ended().await;
+    let second = site.gate(&ledger).await;
+    assert_eq!(public_bearer(&second, &ada).await, Some(newest));
+    assert_eq!(site.counted(), (1, 0));
 }
 
 #[tokio::test]

@@ -1,19 +1,22 @@
 //! Real backends that rotate refresh tokens, behind the real gate: what they count is what counts.
 //!
 //! They stand in `tests/backends`; Next.js and next-auth in `tests/interop`. Keycloak is slow and
-//! large, so it runs only under `cargo xtask test --full`.
+//! large, so it runs only under `cargo xtask test --full`. Each story is told with a gate whose
+//! ledger is its memory, with one whose ledger is a file, and with three gates that share a Redis.
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use foregate_stage::{Origin, SECRET, cookie_header, random, seal_v4, seal_v5, unix_millis};
-use foregate_tests::{Answer, Browser, Gate, Request, program};
+use foregate_tests::{Answer, Browser, Gate, RedisServer, Request, program};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::ledgers::Directory;
 use crate::world::{ANY, APP, config};
 
 /// One test for each story that every backend must go through.
@@ -27,7 +30,7 @@ macro_rules! every_story {
         }
 
         #[tokio::test]
-        async fn two_hundred_requests_with_one_ended_cookie_redeem_once() {
+        async fn five_hundred_requests_with_one_ended_cookie_redeem_once() {
             stories::storm(&World::<$peer>::start().await).await;
         }
 
@@ -49,6 +52,18 @@ macro_rules! every_story {
         #[tokio::test]
         async fn a_token_for_another_api_is_replaced_once() {
             stories::rejected(&mut World::<$peer>::start().await).await;
+        }
+
+        #[tokio::test]
+        async fn every_story_holds_with_a_ledger_in_a_file() {
+            stories::all(&mut World::<$peer>::with_file().await).await;
+        }
+
+        #[tokio::test]
+        async fn every_story_holds_on_three_gates_with_one_redis() {
+            let world = &mut World::<$peer>::replicated().await;
+            stories::all(world).await;
+            stories::killed(world).await;
         }
     };
 }
@@ -151,12 +166,34 @@ pub(crate) trait Peer: Sized {
 }
 
 /// A backend, an app that shows what reached it (`app.example.com`), the backend's own API as
-/// another app (`api.example.com`), and the gate in front of both.
+/// another app (`api.example.com`), and one gate or several in front of both.
 pub(crate) struct World<P> {
     pub(crate) peer: P,
-    gate: Gate,
-    /// Ends with the world.
+    gates: Vec<Gate>,
+    /// Of those who have come so far; each goes to the next gate.
+    visitors: AtomicUsize,
+    /// These end with the world.
     _origin: Origin,
+    _ledger: Ledger,
+}
+
+/// Where the gates of a world keep what they know.
+enum Ledger {
+    Memory,
+    File(Directory),
+    Redis(RedisServer),
+}
+
+impl Ledger {
+    /// The `[refresh]` table.
+    fn table(&self) -> String {
+        let ledger = match self {
+            Self::Memory => return String::new(),
+            Self::File(directory) => format!("file:{}", directory.file().display()),
+            Self::Redis(redis) => redis.url(),
+        };
+        format!("[refresh]\nledger = \"{ledger}\"\n")
+    }
 }
 
 impl<P: Peer> World<P> {
@@ -168,13 +205,39 @@ impl<P: Peer> World<P> {
 
     /// With this `[backend]` table.
     async fn around(peer: P, table: &str) -> Self {
+        Self::with(peer, table, Ledger::Memory, 1).await
+    }
+
+    pub(crate) async fn with_file() -> Self {
+        let peer = P::start().await;
+        let table = peer.table();
+        Self::with(peer, &table, Ledger::File(Directory::new("stories")), 1).await
+    }
+
+    /// Three gates with one Redis.
+    pub(crate) async fn replicated() -> Self {
+        Self::replicated_around(P::start().await).await
+    }
+
+    async fn replicated_around(peer: P) -> Self {
+        let table = peer.table();
+        Self::with(peer, &table, Ledger::Redis(RedisServer::start()), 3).await
+    }
+
+    async fn with(peer: P, table: &str, ledger: Ledger, count: usize) -> Self {
         let origin = Origin::start(ANY).await.unwrap();
-        let table = format!("{table}timeout = \"10s\"\n");
+        let table = format!("{table}timeout = \"10s\"\n{}", ledger.table());
         let api = peer.url("");
         let api = format!("\n[[app]]\nhost = \"api.example.com\"\nupstream = \"{api}\"\n");
-        let config = [config(&table, &origin.url()), api].concat();
-        let gate = Gate::start_with(&config, &[("FOREGATE_LOG", QUIET)]).await;
-        Self { peer, gate, _origin: origin }
+        // Five hundred requests come to the app at once, whose thread is the visitors' own.
+        let config = [config(&table, &origin.url()), api]
+            .concat()
+            .replace("upstream_header_timeout = \"2s\"", "upstream_header_timeout = \"60s\"");
+        let mut gates = Vec::new();
+        for _ in 0..count {
+            gates.push(Gate::start_with(&config, &[("FOREGATE_LOG", QUIET)]).await);
+        }
+        Self { peer, gates, visitors: AtomicUsize::new(0), _origin: origin, _ledger: ledger }
     }
 
     /// A session cookie with this pair, of a minute ago, whose access token has ended.
@@ -201,9 +264,10 @@ impl<P: Peer> World<P> {
         cookie_header(P::COOKIE, &sealed)
     }
 
-    /// Somebody who comes with these cookies.
+    /// Somebody who comes with these cookies, and stays with one gate.
     fn visitor(&self, cookies: &str) -> Browser {
-        let browser = Browser::new(self.gate.address());
+        let number = self.visitors.fetch_add(1, Ordering::Relaxed);
+        let browser = Browser::new(self.gates[number % self.gates.len()].address());
         browser.set_cookies("example.com", cookies);
         browser
     }
@@ -220,7 +284,7 @@ impl<P: Peer> World<P> {
     fn pair(&self, browser: &Browser) -> Pair {
         let mut decode = Command::new(program())
             .args(["session", "decode", "--json", "--config"])
-            .arg(self.gate.config_file())
+            .arg(self.gates[0].config_file())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +33,11 @@ impl Gate {
 
     /// The same with these environment variables, and no others but `PATH`.
     pub async fn start_with(config: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start_program(&program(), config, environment).await
+    }
+
+    /// The same of another build.
+    pub async fn start_program(program: &Path, config: &str, environment: &[(&str, &str)]) -> Self {
         let directory = new_directory();
         let config_file = directory.join("proxy.toml");
         let server = "\n[server]\nhttp = \"127.0.0.1:0\"\n";
@@ -42,7 +47,7 @@ impl Gate {
         let config = [config, if has_server { "" } else { server }].concat();
         std::fs::write(&config_file, config).expect("the temporary directory takes a file");
 
-        let mut child = Command::new(program())
+        let mut child = Command::new(program)
             .args(["run", "--config"])
             .arg(&config_file)
             .env_clear()
@@ -190,6 +195,13 @@ pub fn program() -> PathBuf {
     built
         .filter(|path| path.exists())
         .unwrap_or_else(|| panic!("build the program first (cargo build), or set FOREGATE_BIN"))
+}
+
+/// The program built with the feature `fail-points`: it stands beside the other one.
+pub fn program_with_fail_points() -> PathBuf {
+    let path = program().with_file_name("foregate-fail-points");
+    assert!(path.exists(), "{} is built by `cargo xtask test`", path.display());
+    path
 }
 
 pub(crate) fn new_directory() -> PathBuf {

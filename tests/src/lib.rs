@@ -18,6 +18,6 @@ pub use answer::Answer;
 pub use browser::{Browser, Request};
 pub use certificates::Certificates;
 pub use connection::Connection;
-pub use gate::{Gate, free_port, program};
+pub use gate::{Gate, free_port, program, program_with_fail_points};
 pub use http2::{Fate, Frames, Http2};
-pub use redis::RedisServer;
+pub use redis::{RedisServer, redis_cluster};

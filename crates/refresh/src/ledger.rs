@@ -73,6 +73,14 @@ impl Ledger {
         }
     }
 
+    /// From now on each refresh token is remembered for at least so long after it was spent.
+    pub(crate) fn remember(&self, span: Duration) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Outside(outside) => outside.remember(span),
+        }
+    }
+
     /// What is known of a refresh token, as of `now`. Never waits.
     pub(crate) fn find(&self, token: &Lineage, now: UnixSeconds) -> Option<Known> {
         match self {
@@ -102,11 +110,11 @@ impl Ledger {
         }
     }
 
-    /// Whether other processes may know better, and cannot be asked.
-    pub(crate) fn is_alone(&self) -> bool {
+    /// Whether other processes may know better, and cannot have told.
+    pub(crate) fn may_be_behind(&self) -> bool {
         match self {
             Self::Memory(_) => false,
-            Self::Outside(outside) => outside.is_alone(),
+            Self::Outside(outside) => outside.may_be_behind(),
         }
     }
 
@@ -188,6 +196,14 @@ impl Ledger {
         }
     }
 
+    /// Of how many writes no replica has said in time that it has them, though there are replicas.
+    pub(crate) fn unreplicated(&self) -> u64 {
+        match self {
+            Self::Memory(_) => 0,
+            Self::Outside(outside) => outside.unreplicated(),
+        }
+    }
+
     pub(crate) fn state(&self) -> LedgerState {
         match self {
             Self::Memory(_) => LedgerState::Good,
@@ -234,6 +250,9 @@ pub(crate) enum StoreFault {
     NotOpen,
     #[error("{0}")]
     Failed(String),
+    /// It answers, but takes nothing new.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// What a record says.

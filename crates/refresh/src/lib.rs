@@ -11,6 +11,8 @@
 //!                       file, Redis <┘     └──── Tokens <────┘
 //! ```
 
+mod fail_point;
+
 mod endpoint;
 mod outcome;
 mod tokens;
@@ -25,6 +27,7 @@ mod clock;
 mod bounded;
 mod ledger;
 mod lineage;
+mod remember;
 mod table;
 
 mod refresher;

@@ -26,11 +26,13 @@ use tokio::time::Instant;
 use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::endpoint::TokenEndpoint;
+use crate::fail_point::fail_point;
 use crate::ledger::{Known, Ledger, LedgerState, Pair};
 use crate::lineage::Lineage;
 use crate::outcome::{Event, Fault, RefreshError};
 use crate::refresher::flight::Flight;
 use crate::refresher::look::LookSeat;
+use crate::remember::Remember;
 use crate::table::{Entry, FIRST_DELAY, Table};
 use crate::tokens::{Held, Tokens};
 
@@ -60,7 +62,7 @@ struct Shared<E> {
     table: Mutex<Table<Seat>>,
     looks: Mutex<HashMap<Lineage, LookSeat>>,
     runtime: Handle,
-    settings: RefreshSettings,
+    remember: Remember,
     report: Box<dyn Fn(Event) + Send + Sync>,
     /// When the table's time began.
     began: Instant,
@@ -108,7 +110,7 @@ impl<E: TokenEndpoint> Refresher<E> {
             table: Mutex::new(Table::new(settings.ledger_entries)),
             looks: Mutex::default(),
             runtime,
-            settings,
+            remember: Remember::new(settings.remember),
             report: Box::new(report),
             began: Instant::now(),
             running: watch::Sender::new(0),
@@ -201,7 +203,7 @@ impl<E: TokenEndpoint> Refresher<E> {
     /// not wait for that changes nothing.
     pub async fn end(&self, session: &Session, now: UnixSeconds) {
         if let Some(token) = session.refresh_token() {
-            let until = now.saturating_add(self.0.settings.remember);
+            let until = now.saturating_add(self.0.remember.span());
             let (shared, token) = (Arc::clone(&self.0), Secret::new(token));
             let ending = async move { shared.ledger.end(token.expose(), now, until).await };
             self.0.see_through(ending).await;
@@ -222,6 +224,18 @@ impl<E: TokenEndpoint> Refresher<E> {
     /// How many ledger entries had to go before their time, for lack of room.
     pub fn forgotten(&self) -> u64 {
         self.0.ledger.forgotten()
+    }
+
+    /// From now on this is [`RefreshSettings::remember`]. What is written already stays as it is.
+    pub fn remember(&self, span: Duration) {
+        self.0.remember.set(span);
+        self.0.ledger.remember(span);
+    }
+
+    /// Of how many writes to the ledger no replica has said in time that it has them: a failover
+    /// may lose them.
+    pub fn unreplicated(&self) -> u64 {
+        self.0.ledger.unreplicated()
     }
 
     /// Whether the ledger can keep its promise.
@@ -260,6 +274,7 @@ impl<E: TokenEndpoint> Refresher<E> {
         let flight = Flight::new(Arc::clone(&self.0), token, answers);
         // A runtime that has ended drops the task at once, and that takes the lock.
         drop(table);
+        fail_point!(Entered);
         let clock = Clock::starting(now);
         self.0.runtime.spawn(flight.run(Arc::clone(ask.backend), held, clock));
         Begun::Wait(seat)
@@ -272,10 +287,10 @@ impl<E> Shared<E> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A refusal counts once the other processes can be asked whether one of them has redeemed the
+    /// A refusal counts once the other processes can have told whether one of them has redeemed the
     /// token before: nobody is signed out because the ledger is away.
     fn counted(&self, error: RefreshError) -> RefreshError {
-        if error == RefreshError::Refused && self.ledger.is_alone() {
+        if error == RefreshError::Refused && self.ledger.may_be_behind() {
             let fault = Fault::Ledger("another gate may have been first".to_owned());
             return RefreshError::Unavailable { retry_after: FIRST_DELAY, fault };
         }
@@ -287,7 +302,7 @@ impl<E> Shared<E> {
     fn keep_until(&self, tokens: &Tokens, now: UnixSeconds) -> UnixSeconds {
         match tokens.refresh_expires_at {
             Some(end) => tokens.access_expires_at.map_or(end, |access_end| end.max(access_end)),
-            None => now.saturating_add(self.settings.remember),
+            None => now.saturating_add(self.remember.span()),
         }
     }
 
@@ -384,8 +399,16 @@ mod constellations;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod glances;
+#[cfg(test)]
 mod histories;
+#[cfg(test)]
+mod orders;
 #[cfg(test)]
 mod replicas;
 #[cfg(test)]
+mod setbacks;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod threads;

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use crate::form;
 use crate::seal::random;
-use crate::served::{Answer, Call, Served, json as answer};
+use crate::served::{Answer, Call, Rest, Served, html, json as answer};
 use crate::token::Grant;
 
 /// Somebody who can sign in.
@@ -56,11 +56,18 @@ pub struct BackendSettings {
     pub accounts: Vec<Account>,
     /// How long an access token is good.
     pub access_life: Duration,
+    /// A spent token that comes again is good for another pair, as with backends that know a time
+    /// of grace. Else it is refused.
+    pub lenient: bool,
+    /// A spent token that is refused takes all later ones of its sign-in with it, as with backends
+    /// that see a thief in whoever brings it.
+    pub ends_families: bool,
 }
 
 impl Default for BackendSettings {
     fn default() -> Self {
-        Self { accounts: Account::demo(), access_life: Duration::from_secs(20) }
+        let access_life = Duration::from_secs(20);
+        Self { accounts: Account::demo(), access_life, lenient: false, ends_families: false }
     }
 }
 
@@ -75,7 +82,8 @@ pub struct Counters {
     pub redemptions: u64,
     /// Attempts refused because the token was unknown, or spent.
     pub refused: u64,
-    /// Those among the refused whose token had been good once.
+    /// Attempts with a token that had been spent before: the refused ones, or, of a lenient backend,
+    /// those that were given another pair.
     pub reuses: u64,
 }
 
@@ -92,10 +100,22 @@ pub enum Fault {
     TooMany { retry_after: u64 },
     /// Nothing is done; the answer is a 200 of HTML.
     Garbage,
+    /// Nothing is done; the answer is a 200 of JSON, without any token.
+    NoToken,
+    /// Nothing is done; the answer is a 200 of this many bytes of JSON.
+    Huge { bytes: usize },
+    /// Nothing is done; the answer is a 200 that goes on and on.
+    Endless,
+    /// Everything is done properly, but the answer calls itself HTML.
+    WrongType,
     /// Nothing is done; the connection closes.
     CloseBefore,
+    /// The old token is spent, and nothing is said before the fault is lifted or changed.
+    HoldAnswer,
     /// The old token is spent, and the connection closes before anyone hears of the new one.
     CloseAfter,
+    /// The old token is spent, and the connection closes in the middle of the answer.
+    CloseAmid,
 }
 
 /// A running backend. It ends when this is dropped.
@@ -154,7 +174,7 @@ impl Backend {
     }
 
     /// The next `times` redemptions (one, at least) meet `fault`, those after them do not.
-    /// [`Fault::Hold`] is not counted.
+    /// [`Fault::Hold`] and [`Fault::HoldAnswer`] are not counted.
     pub fn fail_times(&self, times: u64, fault: Fault) {
         self.desk.faults.send_replace(Some((fault, times)));
     }
@@ -200,7 +220,9 @@ impl Desk {
     fn grant(&self, email: &str, access_life: Duration) -> Option<Grant> {
         let account = self.accounts().iter().find(|account| account.email == email)?;
         let grant = Grant::new(account, &self.signing_key, access_life);
-        self.books().live.insert(grant.refresh_token.clone(), Some(account.clone()));
+        let family = grant.refresh_token.clone();
+        let token = Token { account: account.clone(), family, is_spent: false };
+        self.books().tokens.insert(grant.refresh_token.clone(), token);
         Some(grant)
     }
 
@@ -222,31 +244,25 @@ impl Desk {
             self.books().counters.refused += 1;
             return Some(dialect.malformed());
         };
-        match self.next_fault().await {
-            Some(Fault::Status(status)) => {
-                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-                return Some(answer(status, &json!({"error": "out of order"})));
-            }
-            Some(Fault::TooMany { retry_after }) => {
-                let mut busy = answer(StatusCode::TOO_MANY_REQUESTS, &json!({"error": "busy"}));
-                busy.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));
-                return Some(busy);
-            }
-            Some(Fault::Garbage) => {
-                let page = "<!doctype html><title>Welcome to our lobby</title>".to_owned();
-                return Some(crate::served::html(StatusCode::OK, page));
-            }
-            Some(Fault::CloseBefore) => return None,
-            Some(Fault::CloseAfter) => {
-                self.redeem(&old);
-                return None;
-            }
-            Some(Fault::Delay(_) | Fault::Hold) | None => {}
+        let fault = self.next_fault().await;
+        if let Some(wrong) = fault.and_then(undone) {
+            return wrong;
         }
-        Some(match self.redeem(&old) {
+        let mut done = match self.redeem(&old) {
             Some(grant) => dialect.granted(&grant, self.settings.access_life),
             None => dialect.refused(),
-        })
+        };
+        match fault {
+            Some(Fault::HoldAnswer) => self.lifted(Fault::HoldAnswer).await,
+            Some(Fault::CloseAfter) => return None,
+            Some(Fault::CloseAmid) => drop(done.extensions_mut().insert(Rest::Missing)),
+            Some(Fault::WrongType) => {
+                let html = HeaderValue::from_static("text/html; charset=utf-8");
+                done.headers_mut().insert(CONTENT_TYPE, html);
+            }
+            _ => {}
+        }
+        Some(done)
     }
 
     fn answer_login(&self, body: &Bytes) -> Response<Full<Bytes>> {
@@ -265,7 +281,7 @@ impl Desk {
         self.faults.send_if_modified(|current| {
             fault = current.map(|(kind, _)| kind);
             *current = match *current {
-                Some((Fault::Hold, times)) => Some((Fault::Hold, times)),
+                Some((held @ (Fault::Hold | Fault::HoldAnswer), times)) => Some((held, times)),
                 Some((kind, times)) if times > 1 => Some((kind, times - 1)),
                 Some(_) | None => None,
             };
@@ -273,35 +289,40 @@ impl Desk {
         });
         match fault {
             Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
-            Some(Fault::Hold) => {
-                let lifted = |now: &Option<(Fault, u64)>| !matches!(now, Some((Fault::Hold, _)));
-                // The sender lives as long as `self`, so the wait cannot fail.
-                let _ = self.faults.subscribe().wait_for(lifted).await;
-            }
+            Some(Fault::Hold) => self.lifted(Fault::Hold).await,
             _ => {}
         }
         fault
     }
 
+    async fn lifted(&self, fault: Fault) {
+        let is_other = |now: &Option<(Fault, u64)>| now.is_none_or(|(kind, _)| kind != fault);
+        // The sender lives as long as `self`, so the wait cannot fail.
+        let _ = self.faults.subscribe().wait_for(is_other).await;
+    }
+
     fn redeem(&self, old: &str) -> Option<Grant> {
         let mut books = self.books();
-        match books.live.get_mut(old).map(Option::take) {
-            Some(Some(account)) => {
-                let grant = Grant::new(&account, &self.signing_key, self.settings.access_life);
-                books.live.insert(grant.refresh_token.clone(), Some(account));
-                books.counters.redemptions += 1;
-                Some(grant)
-            }
-            Some(None) => {
+        let Some(token) = books.tokens.get_mut(old) else {
+            books.counters.refused += 1;
+            return None;
+        };
+        let (account, family) = (token.account.clone(), token.family.clone());
+        if std::mem::replace(&mut token.is_spent, true) {
+            books.counters.reuses += 1;
+            if !self.settings.lenient {
                 books.counters.refused += 1;
-                books.counters.reuses += 1;
-                None
-            }
-            None => {
-                books.counters.refused += 1;
-                None
+                if self.settings.ends_families {
+                    books.tokens.retain(|_, token| token.family != family);
+                }
+                return None;
             }
         }
+        let grant = Grant::new(&account, &self.signing_key, self.settings.access_life);
+        let token = Token { account, family, is_spent: false };
+        books.tokens.insert(grant.refresh_token.clone(), token);
+        books.counters.redemptions += 1;
+        Some(grant)
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -312,9 +333,50 @@ impl Desk {
 
 #[derive(Default)]
 struct Books {
-    /// Refresh token to its owner; `None` once it is spent.
-    live: HashMap<String, Option<Account>>,
+    /// By the refresh tokens' texts.
+    tokens: HashMap<String, Token>,
     counters: Counters,
+}
+
+/// A refresh token that was given out.
+struct Token {
+    account: Account,
+    /// The first token after the sign-in.
+    family: String,
+    is_spent: bool,
+}
+
+/// What a fault answers that keeps the redemption from being done. `None`: it does not.
+fn undone(fault: Fault) -> Option<Answer> {
+    let page = || "<!doctype html><title>Welcome to our lobby</title>".to_owned();
+    Some(match fault {
+        Fault::Status(status) => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+            Some(answer(status, &json!({"error": "out of order"})))
+        }
+        Fault::TooMany { retry_after } => {
+            let mut busy = answer(StatusCode::TOO_MANY_REQUESTS, &json!({"error": "busy"}));
+            busy.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));
+            Some(busy)
+        }
+        Fault::Garbage => Some(html(StatusCode::OK, page())),
+        Fault::NoToken => Some(answer(StatusCode::OK, &json!({"data": {"ok": true}}))),
+        Fault::Huge { bytes } => {
+            Some(answer(StatusCode::OK, &json!({"padding": "x".repeat(bytes)})))
+        }
+        Fault::Endless => {
+            let mut begun = html(StatusCode::OK, page());
+            begun.extensions_mut().insert(Rest::Endless);
+            Some(begun)
+        }
+        Fault::CloseBefore => None,
+        Fault::Delay(_)
+        | Fault::Hold
+        | Fault::HoldAnswer
+        | Fault::WrongType
+        | Fault::CloseAfter
+        | Fault::CloseAmid => return None,
+    })
 }
 
 enum Dialect {

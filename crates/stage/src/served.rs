@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Collected, Full, Limited};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
@@ -33,8 +35,67 @@ impl Call {
     }
 }
 
-/// The answer, or `None`: the connection closes without one.
+/// The answer, or `None`: the connection closes without one. A [`Rest`] may be among its extensions.
 pub(crate) type Answer = Option<Response<Full<Bytes>>>;
+
+/// What is wrong with the end of an answer.
+#[derive(Clone, Copy)]
+pub(crate) enum Rest {
+    /// The connection closes when half of the body was sent.
+    Missing,
+    /// The body never ends.
+    Endless,
+}
+
+/// A body, whole unless its [`Rest`] says otherwise.
+struct Told {
+    left: Bytes,
+    rest: Option<Rest>,
+}
+
+impl Told {
+    async fn new(answer: Response<Full<Bytes>>) -> Response<Self> {
+        let (mut head, body) = answer.into_parts();
+        let rest = head.extensions.remove::<Rest>();
+        // It is all there, so that nothing can go wrong.
+        let mut left = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
+        if let Some(Rest::Missing) = rest {
+            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(left.len()));
+            left.truncate(left.len() / 2);
+        }
+        Response::from_parts(head, Self { left, rest })
+    }
+}
+
+impl Body for Told {
+    type Data = Bytes;
+    type Error = HungUp;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HungUp>>> {
+        if !self.left.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.left)))));
+        }
+        Poll::Ready(match self.rest {
+            None => None,
+            Some(Rest::Missing) => Some(Err(HungUp)),
+            Some(Rest::Endless) => Some(Ok(Frame::data(Bytes::from_static(&[b'x'; 8192])))),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty() && self.rest.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.rest {
+            None => SizeHint::with_exact(self.left.len() as u64),
+            Some(_) => SizeHint::default(),
+        }
+    }
+}
 
 pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
     reply(status, "application/json", body.to_string())
@@ -120,7 +181,7 @@ where
                 headers: head.headers,
                 body: body.to_bytes(),
             };
-            handle(call).await.ok_or(HungUp)
+            Ok(Told::new(handle(call).await.ok_or(HungUp)?).await)
         }
     });
     // A visitor who leaves early, or a service that hung up, ends the connection and no more.

@@ -101,6 +101,8 @@ async fn faults_strike_as_often_as_told() {
         (Fault::Status(500), 500),
         (Fault::TooMany { retry_after: 3 }, 429),
         (Fault::Garbage, 200),
+        (Fault::NoToken, 200),
+        (Fault::Huge { bytes: 1000 }, 200),
         (Fault::CloseBefore, 0),
     ] {
         backend.fail_times(1, fault);

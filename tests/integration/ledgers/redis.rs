@@ -50,6 +50,43 @@ async fn a_sign_out_on_one_gate_holds_on_the_other() {
 }
 
 #[tokio::test]
+async fn a_public_path_takes_what_another_gate_has_found() {
+    let (site, redis) = (Site::start().await, RedisServer::start());
+    let (here, there) = (site.gate(&redis.url()).await, site.gate(&redis.url()).await);
+    let ada = site.grant("ada", ENDED);
+    let newest = bearer(&here, &ada).await;
+    told(&there, "[+] ledger redis://").await;
+    assert_eq!(public_bearer(&there, &ada).await, Some(newest));
+    assert_eq!(site.counted(), (1, 0));
+}
+
+#[tokio::test]
+async fn a_request_whose_token_is_fresh_touches_no_ledger() {
+    let (site, redis) = (Site::start().await, RedisServer::start());
+    let gate = site.gate(&redis.url()).await;
+    told(&gate, "[+] ledger redis://").await;
+    // Redis counts by command. Each look begins with a GET, and so does each writing; a gate that
+    // nobody visits makes sure of its connection in other ways.
+    let asked = || {
+        let counted = redis.say(&["INFO", "commandstats"]);
+        let lines = counted.lines().filter(|line| {
+            ["cmdstat_get:", "cmdstat_eval"].iter().any(|name| line.starts_with(name))
+        });
+        lines.map(|line| line.split(',').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let before = asked();
+    let bob = site.grant("bob", LIFE);
+    for _ in 0..50 {
+        bearer(&gate, &bob).await;
+        public_bearer(&gate, &bob).await;
+    }
+    assert_eq!(asked(), before, "a hundred requests with a fresh token");
+    bearer(&gate, &site.grant("ada", ENDED)).await;
+    assert_ne!(asked(), before, "one with an ended token");
+    assert_eq!(site.counted(), (1, 0));
+}
+
+#[tokio::test]
 async fn without_redis_the_gates_go_on_and_redis_is_used_again_when_it_is_back() {
     let (site, redis) = (Site::start().await, RedisServer::start());
     let (here, there) = (site.gate(&redis.url()).await, site.gate(&redis.url()).await);
@@ -71,4 +108,19 @@ async fn without_redis_the_gates_go_on_and_redis_is_used_again_when_it_is_back()
     assert_eq!(bearer(&there, &carl).await, carls, "and what happened meanwhile is told");
     assert_eq!(site.counted(), (2, 0));
     drop(redis);
+}
+
+#[tokio::test]
+async fn a_session_life_that_is_reloaded_counts_for_what_is_written_from_then_on() {
+    let (site, redis) = (Site::start().await, RedisServer::start());
+    let gate = site.gate(&redis.url()).await;
+    let text = std::fs::read_to_string(gate.config_file()).unwrap();
+    let text = text.replacen("[session]\n", "[session]\nmax_age = \"1h\"\n", 1);
+    std::fs::write(gate.config_file(), text).unwrap();
+    gate.signal("HUP");
+    gate.logged(|log| log.contains("\"reloaded\"")).await;
+    bearer(&gate, &site.grant("ada", ENDED)).await;
+    let records = redis.say(&["KEYS", "foregate:*:record"]);
+    let life: u64 = redis.say(&["TTL", records.trim()]).trim().parse().unwrap();
+    assert!((3500..=3600).contains(&life), "{life} s");
 }

@@ -24,7 +24,7 @@ async fn a_secret_that_is_wrong_signs_nobody_out() {
     let ada = world.visitor(&cookie);
     assert_eq!(ada.navigate(DASHBOARD).await.status, 503);
     assert_eq!(ada.cookies("app.example.com").as_deref(), Some(&*cookie), "the cookie is kept");
-    world.gate.logged(|log| log.contains("invalid_client")).await;
+    world.gates[0].logged(|log| log.contains("invalid_client")).await;
 }
 
 /// As the client `strict`, or else as `app`.

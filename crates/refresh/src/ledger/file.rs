@@ -5,15 +5,17 @@
 //! the next one as a whole, so that a thousand sessions which end at once do not wait for a thousand
 //! flushes.
 
+mod shade;
 mod shelf;
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use foregate_session::UnixSeconds;
 use redb::backends::FileBackend;
@@ -21,10 +23,13 @@ use redb::{Database, DatabaseError, ReadableDatabase, StorageError};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
+use crate::fail_point::fail_point;
 use crate::ledger::seal;
 use crate::ledger::write::{Sight, Told, Write};
 use crate::ledger::{LedgerError, StoreFault};
 use crate::lineage::TokenKeys;
+use crate::remember::Remember;
+use shade::Shade;
 use shelf::{ENTRIES, META, RECORDS, Shelf};
 
 /// Cheap to clone; all clones are one.
@@ -35,9 +40,11 @@ struct Shared {
     path: PathBuf,
     limit: usize,
     /// How long an entry may be asked for after its last writing.
-    remember: Duration,
+    remember: Remember,
     /// `None` while another process has the file, or after a fault.
     database: Mutex<Option<Arc<Database>>>,
+    /// The disk takes nothing, and the file is only read.
+    shaded: Mutex<Option<Shaded>>,
     queue: Mutex<Queue>,
     entries: AtomicUsize,
     forgotten: AtomicU64,
@@ -56,6 +63,12 @@ struct Job {
     answer: oneshot::Sender<Result<Told, StoreFault>>,
 }
 
+/// Why a file is only read, and when it is tried again at the earliest.
+struct Shaded {
+    why: String,
+    until: Instant,
+}
+
 /// How an attempt to open the file ended.
 pub(super) enum Opened {
     Ready,
@@ -64,6 +77,8 @@ pub(super) enum Opened {
         to: PathBuf,
         why: String,
     },
+    /// It can be asked, but takes nothing new.
+    OnlyRead(StoreFault),
     No(StoreFault),
 }
 
@@ -84,16 +99,20 @@ impl FileStore {
             path: path.to_owned(),
             // One redemption names two: the token it spent, and the new one.
             limit: limit.max(2),
-            remember,
+            remember: Remember::new(remember),
             database: Mutex::new(None),
+            shaded: Mutex::new(None),
             queue: Mutex::default(),
             entries: AtomicUsize::new(0),
             forgotten: AtomicU64::new(0),
         })))
     }
 
+    /// Whether it can be asked, and takes what is new.
     pub(super) fn is_open(&self) -> bool {
-        self.0.database().is_some()
+        // One lock at a time.
+        let is_only_read = self.0.shaded().is_some();
+        !is_only_read && self.0.database().is_some()
     }
 
     /// Opens the file unless it is open. Blocks: after a crash the whole file is read.
@@ -101,10 +120,17 @@ impl FileStore {
         if self.is_open() {
             return Opened::Ready;
         }
+        if let Some(fault) = self.0.still_shaded() {
+            return Opened::OnlyRead(fault);
+        }
         match self.0.open() {
             Ok(opened) => opened,
             Err(StoreFault::Failed(why)) => {
-                Opened::No(StoreFault::Failed(format!("{}: {why}", self.0.path.display())))
+                let why = format!("{}: {why}", self.0.path.display());
+                match self.0.shade(&why) {
+                    true => Opened::OnlyRead(StoreFault::Refused(why)),
+                    false => Opened::No(StoreFault::Failed(why)),
+                }
             }
             Err(fault) => Opened::No(fault),
         }
@@ -117,7 +143,7 @@ impl FileStore {
         now: UnixSeconds,
     ) -> Result<Option<Told>, StoreFault> {
         let shared = Arc::clone(&self.0);
-        let found = spawn_blocking(move || shared.find(&token, now)).await;
+        let found = spawn_blocking(move || shared.unbroken(|| shared.find(&token, now))).await;
         found.unwrap_or_else(|_| Err(StoreFault::Failed("a look-up was cut off".to_owned())))
     }
 
@@ -134,6 +160,10 @@ impl FileStore {
             spawn_blocking(move || shared.serve());
         }
         told.await.unwrap_or_else(|_| Err(StoreFault::Failed("a commit was cut off".to_owned())))
+    }
+
+    pub(super) fn remember(&self, span: Duration) {
+        self.0.remember.set(span);
     }
 
     pub(super) fn entries(&self) -> usize {
@@ -155,7 +185,7 @@ impl Shared {
     }
 
     fn open(&self) -> Result<Opened, StoreFault> {
-        match self.opened() {
+        match self.opened_or_broken() {
             Ok(entries) => {
                 self.entries.store(entries, Ordering::Relaxed);
                 Ok(Opened::Ready)
@@ -165,7 +195,7 @@ impl Shared {
                 let to = self.move_aside().map_err(|error| {
                     StoreFault::Failed(format!("{why}, and cannot be moved aside: {error}"))
                 })?;
-                let entries = self.opened().map_err(|trouble| match trouble {
+                let entries = self.opened_or_broken().map_err(|trouble| match trouble {
                     Trouble::Store(fault) => fault,
                     Trouble::NotOurs(why) => StoreFault::Failed(why),
                 })?;
@@ -173,6 +203,81 @@ impl Shared {
                 Ok(Opened::MovedAside { to, why })
             }
         }
+    }
+
+    fn opened_or_broken(&self) -> Result<usize, Trouble> {
+        let opened = catch_unwind(AssertUnwindSafe(|| self.opened()));
+        opened.unwrap_or_else(|_| {
+            self.close();
+            Err(Trouble::NotOurs(BROKEN.to_owned()))
+        })
+    }
+
+    /// redb panics where a file that it has open is broken by somebody else. What is left of it is
+    /// closed, and looked at when it is opened again.
+    fn unbroken<T>(&self, work: impl FnOnce() -> Result<T, StoreFault>) -> Result<T, StoreFault> {
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+            self.close();
+            Err(StoreFault::Failed(format!("{}: {BROKEN}", self.path.display())))
+        })
+    }
+
+    fn shaded(&self) -> MutexGuard<'_, Option<Shaded>> {
+        self.shaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the file is only read for some more time. Else it is closed, to be opened anew.
+    fn still_shaded(&self) -> Option<StoreFault> {
+        let mut shaded = self.shaded();
+        let still = shaded.as_ref().filter(|shaded| {
+            let is_early = Instant::now() < shaded.until;
+            is_early || self.database().is_some() && self.try_the_disk().is_err()
+        });
+        if let Some(still) = still {
+            return Some(StoreFault::Refused(still.why.clone()));
+        }
+        if shaded.take().is_some() {
+            self.close();
+        }
+        None
+    }
+
+    /// Whether as much as a commit needs could be written beside the file.
+    fn try_the_disk(&self) -> io::Result<()> {
+        let mut beside = self.path.clone().into_os_string();
+        beside.push(".try");
+        let beside = Path::new(&beside);
+        // Who may not make files here learns no more than by opening the ledger anew.
+        let Ok(mut file) = File::create(beside) else { return Ok(()) };
+        let tried = file.write_all(&[0; TRIED_BYTES]).and_then(|()| file.sync_all());
+        fs::remove_file(beside)?;
+        tried
+    }
+
+    /// Opens a file that cannot be written, only to be read. Says whether it worked.
+    fn shade(&self, why: &str) -> bool {
+        let shaded = catch_unwind(AssertUnwindSafe(|| -> Result<Database, Trouble> {
+            let file = OpenOptions::new().read(true).write(true).open(&self.path)?;
+            let shade = Shade::over(FileBackend::new(file)?)?;
+            let database =
+                Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(shade)?;
+            if !is_ours(&database)? {
+                return Err(Trouble::NotOurs("is another program's database".to_owned()));
+            }
+            prepare(&database)?;
+            Ok(database)
+        }));
+        let Ok(Ok(database)) = shaded else { return false };
+        let until = Instant::now() + SHADED_FOR;
+        *self.shaded() = Some(Shaded { why: why.to_owned(), until });
+        *self.database() = Some(Arc::new(database));
+        true
+    }
+
+    fn close(&self) {
+        let database = self.database().take();
+        // It writes once more at its end, and that may panic, too.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
     }
 
     /// Opens the file, or makes it, and says how many entries it has.
@@ -246,7 +351,7 @@ impl Shared {
                 }
                 queue.jobs.drain(..count).collect::<Vec<_>>()
             };
-            let told = self.commit(&jobs);
+            let told = self.unbroken(|| self.commit(&jobs));
             // Whoever has left wants no answer.
             match told {
                 Ok(told) => {
@@ -264,10 +369,15 @@ impl Shared {
     }
 
     fn commit(&self, jobs: &[Job]) -> Result<Vec<Told>, StoreFault> {
+        if let Some(shaded) = &*self.shaded() {
+            return Err(StoreFault::Refused(shaded.why.clone()));
+        }
         let database = self.ready()?;
         let mut forgotten = 0;
         let written = (|| -> Result<(Vec<Told>, usize), redb::Error> {
-            let writing = database.begin_write()?;
+            let mut writing = database.begin_write()?;
+            // Each commit takes a fifth longer, and after a crash the file need not be read whole.
+            writing.set_quick_repair(true);
             let (mut told, mut count) = (Vec::with_capacity(jobs.len()), 0);
             {
                 let mut entries = Shelf::entries(&writing)?;
@@ -283,7 +393,9 @@ impl Shared {
                 records.pop_excess(self.limit)?;
                 count += entries.len()?;
             }
+            fail_point!(BeforeCommit);
             writing.commit()?;
+            fail_point!(Committed);
             Ok((told, count))
         })();
         let (told, count) = written.map_err(|error| self.failed(&database, error))?;
@@ -312,7 +424,7 @@ impl Shared {
         if let Some((thread, record)) = &puts.record {
             records.put(thread.name, record.until, &seal::seal_record(thread, record))?;
         }
-        let until = write.until.max(now.saturating_add(self.remember));
+        let until = write.until.max(now.saturating_add(self.remember.span()));
         for (token, thread) in &puts.entries {
             entries.put(token.name, until, &seal::seal_entry(token, thread))?;
         }
@@ -326,6 +438,12 @@ impl Shared {
             *database = None;
         }
         StoreFault::Failed(format!("{}: {error}", self.path.display()))
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -408,7 +526,8 @@ fn is_ours(database: &Database) -> Result<bool, Trouble> {
 /// Makes the tables, where they are not there yet, and counts the entries.
 fn prepare(database: &Database) -> Result<usize, Trouble> {
     let count = || -> Result<usize, redb::Error> {
-        let writing = database.begin_write()?;
+        let mut writing = database.begin_write()?;
+        writing.set_quick_repair(true);
         let count = {
             writing.open_table(META)?.insert("format", FORMAT)?;
             Shelf::records(&writing)?;
@@ -420,8 +539,13 @@ fn prepare(database: &Database) -> Result<usize, Trouble> {
     Ok(count()?)
 }
 
+const BROKEN: &str = "is broken: what it holds cannot be read";
 /// Of what the tables hold, and how it is sealed.
 const FORMAT: u64 = 1;
+/// How often it is tried to write to a disk that took nothing.
+const SHADED_FOR: Duration = Duration::from_secs(1);
+/// A small file grows by this much.
+const TRIED_BYTES: usize = 1 << 20;
 /// redb would take up to 1 GiB.
 const CACHE_BYTES: usize = 32 << 20;
 /// How many writes go into one commit at most, so that the first of them need not wait for long.

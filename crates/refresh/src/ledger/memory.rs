@@ -115,7 +115,7 @@ impl MemoryLedger {
     }
 
     /// Takes over what a ledger outside has said of a record, and that `names` lead to it, unless
-    /// that has changed `since` it was asked.
+    /// that has changed `since` it was asked. Says whether it did.
     pub(super) fn learn(
         &self,
         since: Moment,
@@ -123,11 +123,13 @@ impl MemoryLedger {
         names: &[Lineage],
         learnt: Learnt,
         now: UnixSeconds,
-    ) {
+    ) -> bool {
         let mut store = self.lock();
-        if since.epoch == store.epoch && !store.has_changed(record, since) {
+        let is_news = since.epoch == store.epoch && !store.has_changed(record, since);
+        if is_news {
             store.learn(record, names, learnt, now);
         }
+        is_news
     }
 
     /// The same where the ledger outside has just written the record for us: what was read of it
@@ -169,6 +171,30 @@ impl MemoryLedger {
         (record.until > now).then(|| record.known.clone())
     }
 
+    /// What the ledger outside says of a record, while nothing new can be told to it. What is known
+    /// here may be newer: then that counts, and stays.
+    pub(super) fn compare(
+        &self,
+        record: Lineage,
+        names: &[Lineage],
+        found: Learnt,
+        now: UnixSeconds,
+    ) -> Known {
+        let mut store = self.lock();
+        if let Some(own) = store.known(record, now)
+            && !is_older(own, &found.known)
+        {
+            let own = own.clone();
+            for name in names {
+                store.point(*name, record);
+            }
+            return own;
+        }
+        let known = found.known.clone();
+        store.learn(record, names, found, now);
+        known
+    }
+
     /// The record has changed outside: what is known of it does not count any more.
     pub(super) fn forget(&self, record: Lineage) {
         self.lock().forget(record);
@@ -190,6 +216,15 @@ impl MemoryLedger {
     /// No code of ours panics under this lock, and a half-written record would still be a true one.
     fn lock(&self) -> MutexGuard<'_, Store> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Of two words about one session. After a sign-out there is nothing newer.
+fn is_older(own: &Known, other: &Known) -> bool {
+    match (own, other) {
+        (Known::SignedOut, _) => false,
+        (Known::Pair(_), Known::SignedOut) => true,
+        (Known::Pair(own), Known::Pair(other)) => own.obtained_at < other.obtained_at,
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use foregate_session::UnixSeconds;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::ledger::file::{FileStore, Opened};
 use crate::ledger::memory::{MemoryLedger, Moment, Written};
@@ -44,6 +44,8 @@ pub(super) enum Store {
 
 struct Backlog {
     state: LedgerState,
+    /// When the store came back the last time.
+    back_since: Option<Instant>,
     /// What the store does not know yet, the oldest first. Empty while the state is good.
     writes: VecDeque<(Write, UnixSeconds)>,
     limit: usize,
@@ -71,6 +73,7 @@ impl OutsideLedger {
             store,
             backlog: Mutex::new(Backlog {
                 state: LedgerState::Good,
+                back_since: None,
                 writes: VecDeque::new(),
                 limit: entries,
                 lost: 0,
@@ -99,16 +102,16 @@ impl OutsideLedger {
 
     /// Whether the store has to be asked before the front's silence means anything.
     pub(super) fn must_look(&self, token: &Lineage, now: UnixSeconds) -> bool {
-        let can_look = match self.0.store {
-            Store::File(_) => true,
-            Store::Redis(_) => self.state() == LedgerState::Good,
-        };
-        can_look && self.find(token, now).is_none()
+        self.0.can_be_read() && self.find(token, now).is_none()
     }
 
-    /// Whether other processes may know better, and cannot be asked.
-    pub(super) fn is_alone(&self) -> bool {
+    /// Whether other processes may know better, and cannot have told: while the store is away, and
+    /// for a moment after that, since not all of them come back at once.
+    pub(super) fn may_be_behind(&self) -> bool {
+        let is_back = |since: Instant| since.elapsed() < ALL_ARE_BACK;
         self.0.is_alone()
+            || matches!(self.0.store, Store::Redis(_))
+                && self.0.backlog().back_since.is_some_and(is_back)
     }
 
     /// Asks the store, and lets the front know. An error means that the store may know better.
@@ -118,25 +121,49 @@ impl OutsideLedger {
         now: UnixSeconds,
     ) -> Result<Option<Known>, StoreFault> {
         let token = TokenKeys::of(token);
-        if self.0.is_alone() {
-            return Ok(self.0.front.recall(&token.name, now));
+        for _ in 0..LOOKS {
+            let (known, is_learnt) = self.look_once(&token, now).await?;
+            if is_learnt {
+                return Ok(known);
+            }
         }
+        // Whoever redeems the token asks once more.
+        Ok(None)
+    }
+
+    /// What the store says, and whether the front knows it now. It does not if the record has
+    /// changed while the store was asked, or if that is only heard of now.
+    async fn look_once(
+        &self,
+        token: &TokenKeys,
+        now: UnixSeconds,
+    ) -> Result<(Option<Known>, bool), StoreFault> {
+        if !self.0.can_be_read() {
+            return Ok((self.0.front.recall(&token.name, now), true));
+        }
+        let is_behind = self.state() != LedgerState::Good;
         let since = self.0.moment().await;
         let found = match &self.0.store {
             Store::File(file) => file.find(token.clone(), now).await,
-            Store::Redis(redis) => redis.find(&token, now).await,
+            Store::Redis(redis) => redis.find(token, now).await,
         };
-        match found {
-            Ok(None) => Ok(self.0.front.stand_in(since, &token.name, now)),
+        let mut is_learnt = true;
+        let known = match found {
+            Ok(None) if is_behind => self.0.front.recall(&token.name, now),
+            Ok(None) => self.0.front.stand_in(since, &token.name, now),
+            Ok(Some(Told { name, record: Some(record), names, .. })) if is_behind => {
+                Some(self.0.front.compare(name, &names, record, now))
+            }
             Ok(Some(Told { name, record, names, .. })) => {
                 let known = record.as_ref().map(|record| record.known.clone());
                 if let Some(record) = record {
-                    self.0.front.learn(since, name, &names, record, now);
+                    is_learnt = self.0.front.learn(since, name, &names, record, now);
                 }
-                Ok(known)
+                known
             }
-            Err(fault) => self.without_store(&token, &fault, now),
-        }
+            Err(fault) => self.without_store(token, &fault, now)?,
+        };
+        Ok((known, is_learnt))
     }
 
     /// Asks to be the only one who redeems a token, and lets the front know what the store knows.
@@ -153,14 +180,14 @@ impl OutsideLedger {
                 return Ok((Turn::Ours(None), self.look(token, now).await?));
             }
         };
-        let (since, token) = (self.0.moment().await, TokenKeys::of(token));
-        match redis.claim(&token, backend_timeout, now).await {
+        let (since, keys) = (self.0.moment().await, TokenKeys::of(token));
+        match redis.claim(&keys, backend_timeout, now).await {
             Ok((claimed, name, record)) => {
                 let known = match record {
-                    None => self.0.front.stand_in(since, &token.name, now),
+                    None => self.0.front.stand_in(since, &keys.name, now),
                     Some(record) => {
                         let known = record.known.clone();
-                        self.0.front.learn(since, name, &[token.name], record, now);
+                        self.0.front.learn(since, name, &[keys.name], record, now);
                         Some(known)
                     }
                 };
@@ -170,7 +197,11 @@ impl OutsideLedger {
                 };
                 Ok((turn, known))
             }
-            Err(fault) => Ok((Turn::Ours(None), self.without_store(&token, &fault, now)?)),
+            Err(fault @ StoreFault::Refused(_)) => {
+                self.0.fell(&fault);
+                Ok((Turn::Ours(None), self.look(token, now).await?))
+            }
+            Err(fault) => Ok((Turn::Ours(None), self.without_store(&keys, &fault, now)?)),
         }
     }
 
@@ -208,6 +239,13 @@ impl OutsideLedger {
         self.0.front.write(&write, now)
     }
 
+    pub(super) fn remember(&self, span: Duration) {
+        match &self.0.store {
+            Store::File(file) => file.remember(span),
+            Store::Redis(redis) => redis.remember(span),
+        }
+    }
+
     pub(super) fn entries(&self) -> usize {
         match &self.0.store {
             Store::File(file) => file.entries(),
@@ -222,6 +260,13 @@ impl OutsideLedger {
             Store::Redis(_) => 0,
         };
         forgotten + self.0.backlog().lost
+    }
+
+    pub(super) fn unreplicated(&self) -> u64 {
+        match &self.0.store {
+            Store::File(_) => 0,
+            Store::Redis(redis) => redis.unreplicated(),
+        }
     }
 
     pub(super) fn state(&self) -> LedgerState {
@@ -253,6 +298,14 @@ impl Shared {
     /// Whether there is nobody to ask.
     fn is_alone(&self) -> bool {
         matches!(self.store, Store::Redis(_)) && self.backlog().state != LedgerState::Good
+    }
+
+    /// Whether the store can be asked: it may be good for that, and take nothing new.
+    fn can_be_read(&self) -> bool {
+        match &self.store {
+            Store::File(_) => true,
+            Store::Redis(redis) => !self.is_alone() || redis.is_open(),
+        }
     }
 
     /// Keeps a write for later, unless the store is there.
@@ -300,6 +353,7 @@ impl Shared {
         match opened {
             Opened::Ready => {}
             Opened::MovedAside { to, why } => (self.tell)(LedgerEvent::MovedAside { to, why }),
+            Opened::OnlyRead(fault) => self.fell(&fault),
             Opened::No(fault) => {
                 let was_open = matches!(self.backlog().state, LedgerState::AtRisk(_));
                 let why = fault.to_string();
@@ -315,6 +369,14 @@ impl Shared {
         let before = std::mem::replace(&mut self.backlog().state, state.clone());
         if before != state {
             (self.tell)(LedgerEvent::State(state));
+        }
+    }
+
+    /// The connection works; `refused` says why nothing new is taken.
+    async fn tend(&self, refused: Option<StoreFault>) {
+        match refused {
+            Some(fault) => self.fell(&fault),
+            None => self.catch_up().await,
         }
     }
 
@@ -335,7 +397,12 @@ impl Shared {
             if let Some(next) = backlog.writes.pop_front() {
                 return Some(next);
             }
-            std::mem::replace(&mut backlog.state, LedgerState::Good) != LedgerState::Good
+            let was_away = backlog.state != LedgerState::Good;
+            if was_away {
+                backlog.state = LedgerState::Good;
+                backlog.back_since = Some(Instant::now());
+            }
+            was_away
         };
         if was_away {
             (self.tell)(LedgerEvent::State(LedgerState::Good));
@@ -375,23 +442,24 @@ async fn keep_file(ledger: Weak<Shared>, file: FileStore) {
 async fn keep_redis(ledger: Weak<Shared>, redis: RedisStore) {
     loop {
         match redis.connect().await {
-            Ok(mut news) => {
+            Ok((mut news, refused)) => {
                 {
                     let Some(shared) = ledger.upgrade() else { return };
                     // Nobody has told us what changed meanwhile.
                     shared.front.distrust();
-                    shared.catch_up().await;
+                    shared.tend(refused).await;
                 }
-                while let Some(heard) = news.next().await {
+                let end = loop {
+                    let heard = news.next().await;
                     let Some(shared) = ledger.upgrade() else { return };
                     match heard {
-                        Heard::Changed(record) => shared.front.forget(record),
-                        Heard::Heartbeat => {}
+                        Ok(Heard::Changed(record)) => shared.front.forget(record),
+                        Ok(Heard::Heartbeat(refused)) => shared.tend(refused).await,
+                        Err(end) => break end,
                     }
-                }
+                };
                 if let Some(shared) = ledger.upgrade() {
-                    let why = StoreFault::Failed(format!("{redis} has closed the connection"));
-                    shared.fell_away(&why);
+                    shared.fell_away(&end);
                 }
             }
             Err(fault) => {
@@ -407,6 +475,12 @@ async fn keep_redis(ledger: Weak<Shared>, redis: RedisStore) {
 const FRONT_ENTRIES: usize = 100_000;
 /// How soon it is noticed that a file is free, or its disk, or Redis is back.
 const TENDED_EVERY: Duration = Duration::from_millis(250);
+/// How often a record may change while it is looked up. The first time it may only seem so, since
+/// news of what was found may come behind it.
+const LOOKS: usize = 4;
+/// How long after its return another process may still be on its way to it, or be writing down what
+/// it did alone: some attempts to connect.
+const ALL_ARE_BACK: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests;

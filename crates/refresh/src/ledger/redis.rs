@@ -34,11 +34,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::fail_point::fail_point;
 use crate::ledger::StoreFault;
 use crate::ledger::address::RedisAddress;
 use crate::ledger::seal;
 use crate::ledger::write::{Sight, Told, Write};
 use crate::lineage::{Lineage, TokenKeys};
+use crate::remember::Remember;
 use link::{Links, PATIENCE};
 use scripts::REPLACE;
 
@@ -51,7 +53,7 @@ pub(super) struct RedisStore(Arc<Shared>);
 struct Shared {
     address: RedisAddress,
     /// How long an entry may be asked for after its last writing.
-    remember: Duration,
+    remember: Remember,
     /// Our mark on news, by which we know our own.
     origin: [u8; 8],
     links: watch::Sender<Connection>,
@@ -60,6 +62,8 @@ struct Shared {
     /// Until when no replica is waited for, in milliseconds since `began`: one that is too slow
     /// must not hold up everybody.
     unreplicated_until: AtomicU64,
+    /// How many writes no replica has confirmed, though there are replicas.
+    unreplicated: AtomicU64,
     began: Instant,
 }
 
@@ -82,8 +86,8 @@ pub(super) struct News {
 pub(super) enum Heard {
     /// Somebody else has written a record.
     Changed(Lineage),
-    /// Nothing new, but the connection works.
-    Heartbeat,
+    /// No news, but the connection works; or why Redis takes nothing new.
+    Heartbeat(Option<StoreFault>),
 }
 
 /// Without a password.
@@ -97,17 +101,19 @@ impl RedisStore {
     pub(super) fn new(address: RedisAddress, remember: Duration) -> Self {
         Self(Arc::new(Shared {
             address,
-            remember,
+            remember: Remember::new(remember),
             origin: random(),
             links: watch::Sender::new(Connection::NotYet),
             waiters: Mutex::default(),
             unreplicated_until: AtomicU64::new(0),
+            unreplicated: AtomicU64::new(0),
             began: Instant::now(),
         }))
     }
 
-    /// Connects, and hears the news from then on.
-    pub(super) async fn connect(&self) -> Result<News, StoreFault> {
+    /// Connects, and hears the news from then on. Says, too, why Redis takes nothing new, if it does
+    /// not.
+    pub(super) async fn connect(&self) -> Result<(News, Option<StoreFault>), StoreFault> {
         let (news, pushes) = unbounded_channel();
         let opening = Links::open(&self.0.address, CHANNEL, news);
         let opened = match timeout(3 * PATIENCE, opening).await {
@@ -115,16 +121,21 @@ impl RedisStore {
             Err(_) => Err(StoreFault::Failed(format!("{} does not answer", self.0.address))),
         };
         match opened {
-            Ok(links) => {
+            Ok((links, refusal)) => {
                 self.0.links.send_replace(Connection::Open(links));
                 let next_heartbeat = Instant::now() + HEARTBEAT;
-                Ok(News { store: self.clone(), pushes, next_heartbeat })
+                let news = News { store: self.clone(), pushes, next_heartbeat };
+                Ok((news, refusal.map(|error| self.fault(&error))))
             }
             Err(fault) => {
                 self.0.links.send_replace(Connection::Away);
                 Err(fault)
             }
         }
+    }
+
+    pub(super) fn remember(&self, span: Duration) {
+        self.0.remember.set(span);
     }
 
     /// What the store knows by a token.
@@ -146,7 +157,9 @@ impl RedisStore {
         let mut links = self.links().await?;
         let written = self.replace(&mut links, write, now).await;
         let told = written.map_err(|error| self.fell(&error))?;
-        self.replicated(&mut links).await;
+        fail_point!(Scripted.await);
+        self.replicated(&mut links, &told).await;
+        fail_point!(Replicated.await);
         Ok(told)
     }
 
@@ -161,7 +174,7 @@ impl RedisStore {
             Some(token) => Some(self.sight(links, token, now).await?),
             None => None,
         };
-        let until = write.until.max(now.saturating_add(self.0.remember));
+        let until = write.until.max(now.saturating_add(self.0.remember.span()));
         loop {
             let puts = write.puts(old.clone(), new.clone());
             for (token, thread) in &puts.entries {
@@ -171,6 +184,7 @@ impl RedisStore {
                 set.query_async::<()>(&mut links.writes).await?;
             }
             let Some((thread, record)) = &puts.record else { return Ok(puts.told) };
+            fail_point!(BeforeScript.await);
             let changed: Option<Vec<u8>> = REPLACE
                 .key(record_key(thread.name))
                 .arg(seen.get(..seal::NONCE_BYTES).unwrap_or_default())
@@ -226,15 +240,30 @@ impl RedisStore {
         Ok(self.look(links, token, now).await?.0)
     }
 
-    async fn replicated(&self, links: &mut Links) {
+    /// Waits until replicas have what was told. The pair is written in any case; what is lost without
+    /// them is the promise for a failover.
+    async fn replicated(&self, links: &mut Links, told: &Told) {
         let elapsed = || u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if elapsed() < self.0.unreplicated_until.load(Ordering::Relaxed) {
-            return;
-        }
-        // The pair is written in any case; what is lost is only the promise for a failover.
-        if !matches!(links.replicated().await, Ok(true)) {
+        let is_paused = elapsed() < self.0.unreplicated_until.load(Ordering::Relaxed);
+        let record = record_key(told.name);
+        let entries = told.names.iter().map(|token| entry_key(*token));
+        if !is_paused {
+            let keys: Vec<String> = entries.chain([record]).collect();
+            if matches!(links.replicated(&keys).await, Ok(true)) {
+                return;
+            }
             self.0.unreplicated_until.store(elapsed() + REPLICA_PAUSE_MS, Ordering::Relaxed);
         }
+        self.0.unreplicated.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn unreplicated(&self) -> u64 {
+        self.0.unreplicated.load(Ordering::Relaxed)
+    }
+
+    /// Whether it can be asked something.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(*self.0.links.borrow(), Connection::Open(_))
     }
 
     /// The open connections. Waits for the first attempt, so that nobody redeems at the start what
@@ -253,14 +282,22 @@ impl RedisStore {
         drop(self.links().await);
     }
 
-    /// A call has failed: whoever hears the news closes and connects anew.
+    /// A call has failed. Unless Redis only takes nothing new, whoever hears the news closes and
+    /// connects anew.
     fn fell(&self, error: &RedisError) -> StoreFault {
-        self.0.links.send_replace(Connection::Away);
-        self.fault(error)
+        let fault = self.fault(error);
+        if !matches!(fault, StoreFault::Refused(_)) {
+            self.0.links.send_replace(Connection::Away);
+        }
+        fault
     }
 
     fn fault(&self, error: &RedisError) -> StoreFault {
-        StoreFault::Failed(format!("{}: {error}", self.0.address))
+        let why = format!("{}: {error}", self.0.address);
+        match link::refuses_writes(error) {
+            true => StoreFault::Refused(why),
+            false => StoreFault::Failed(why),
+        }
     }
 
     fn waiters(&self) -> MutexGuard<'_, HashMap<Lineage, watch::Sender<Option<ClaimEnd>>>> {
@@ -290,8 +327,8 @@ impl RedisStore {
 }
 
 impl News {
-    /// The next thing that is heard. `None`: the connection is gone.
-    pub(super) async fn next(&mut self) -> Option<Heard> {
+    /// The next thing that is heard. An error is the end of the connection.
+    pub(super) async fn next(&mut self) -> Result<Heard, StoreFault> {
         loop {
             let mut links = self.store.0.links.subscribe();
             let fallen = async {
@@ -302,27 +339,29 @@ impl News {
                 _ = fallen => None,
                 () = sleep_until(self.next_heartbeat) => {
                     self.next_heartbeat = Instant::now() + HEARTBEAT;
-                    return self.look_around().await.then_some(Heard::Heartbeat);
+                    return self.look_around().await;
                 }
             };
-            let push = push?;
+            let gone = || {
+                let why = format!("{} has closed the connection", self.store);
+                StoreFault::Failed(why)
+            };
+            let push = push.ok_or_else(gone)?;
             match (push.kind, push.data.into_iter().nth(1)) {
                 (PushKind::Message, Some(Value::BulkString(message))) => {
                     if let Some(record) = self.store.hear(&message) {
-                        return Some(Heard::Changed(record));
+                        return Ok(Heard::Changed(record));
                     }
                 }
-                (PushKind::Disconnection, _) => return None,
+                (PushKind::Disconnection, _) => return Err(gone()),
                 _ => {}
             }
         }
     }
 
-    async fn look_around(&self) -> bool {
-        let Ok(mut links) = self.store.links().await else { return false };
-        if links.look_around().await.is_err() {
-            return false;
-        }
+    async fn look_around(&self) -> Result<Heard, StoreFault> {
+        let mut links = self.store.links().await?;
+        let refusal = links.look_around().await.map_err(|error| self.store.fell(&error))?;
         // It may have got its first replica, or lost its last one.
         self.store.0.links.send_if_modified(|connection| match connection {
             Connection::Open(open) => {
@@ -331,7 +370,7 @@ impl News {
             }
             Connection::NotYet | Connection::Away => false,
         });
-        true
+        Ok(Heard::Heartbeat(refusal.map(|error| self.store.fault(&error))))
     }
 }
 

@@ -1,6 +1,7 @@
 //! A backend that rotates, and that tells reuse from use; and a gate in front of it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use foregate_session::{Keyring, KeyringSettings, SameSite, TokenPaths};
 use tokio::sync::Notify;
@@ -43,14 +44,21 @@ pub(super) enum Plan {
 
 /// A backend in seed A's dialect.
 #[derive(Clone, Default)]
-pub(super) struct Fake(Arc<Mutex<World>>);
+pub(super) struct Fake {
+    world: Arc<Mutex<World>>,
+    /// How many pairs were sent to whoever has this clone, and its clones.
+    pub(super) sent_here: Arc<AtomicUsize>,
+}
 
 #[derive(Default)]
 pub(super) struct World {
     pub(super) plans: VecDeque<Plan>,
     /// Refresh tokens that work, and whose they are.
     pub(super) live: HashMap<String, String>,
-    spent: HashSet<String>,
+    /// And whose they were.
+    spent: HashMap<String, String>,
+    /// A spent token is good for another pair.
+    pub(super) lenient: bool,
     pub(super) keep_refresh_tokens: bool,
     issued: usize,
     pub(super) calls: usize,
@@ -62,19 +70,32 @@ pub(super) struct World {
 
 impl Fake {
     pub(super) fn world(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap()
+        self.world.lock().unwrap()
     }
 
     pub(super) fn plan(&self, plans: impl IntoIterator<Item = Plan>) {
         self.world().plans.extend(plans);
     }
 
+    /// The same backend, as another gate knows it.
+    pub(super) fn seen_from_elsewhere(&self) -> Self {
+        Self { world: Arc::clone(&self.world), sent_here: Arc::default() }
+    }
+
+    fn redeem_here(&self, request: &TokenRequest) -> TokenAnswer {
+        let answer = self.redeem(request);
+        self.sent_here.fetch_add(usize::from(answer.status == 200), Ordering::Relaxed);
+        answer
+    }
+
     fn redeem(&self, request: &TokenRequest) -> TokenAnswer {
         let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
         let token = body["token"].as_str().unwrap();
         let mut world = self.world();
-        let Some(user) = world.live.get(token).cloned() else {
-            world.reused += usize::from(world.spent.contains(token));
+        let live = world.live.get(token).cloned();
+        let spent = world.spent.get(token).filter(|_| live.is_none()).cloned();
+        world.reused += usize::from(spent.is_some());
+        let Some(user) = live.or_else(|| spent.filter(|_| world.lenient)) else {
             return say(401, "{}");
         };
         world.issued += 1;
@@ -88,7 +109,7 @@ impl Fake {
         }
         let next = format!("{user}-r{number}");
         world.live.remove(token);
-        world.spent.insert(token.to_owned());
+        world.spent.insert(token.to_owned(), user.clone());
         world.live.insert(next.clone(), user.clone());
         say(
             200,
@@ -123,9 +144,9 @@ impl TokenEndpoint for Fake {
         let _call = Call(self.clone());
         let broken = || SendError::Broken("reset".to_owned());
         match plan {
-            None => Ok(self.redeem(&request)),
+            None => Ok(self.redeem_here(&request)),
             Some(Plan::Slow(span)) => {
-                let answer = self.redeem(&request);
+                let answer = self.redeem_here(&request);
                 sleep(span).await;
                 Ok(answer)
             }
@@ -145,7 +166,7 @@ impl TokenEndpoint for Fake {
             Some(Plan::Later(span)) => Ok(TokenAnswer { retry_after: Some(span), ..say(503, "") }),
             Some(Plan::WaitFor(told)) => {
                 told.notified().await;
-                Ok(self.redeem(&request))
+                Ok(self.redeem_here(&request))
             }
         }
     }
@@ -310,4 +331,13 @@ pub(super) fn told(answer: &Answer) -> String {
             None => error.reason().to_owned(),
         },
     }
+}
+
+pub(super) fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Lets every task that can go on go on.
+pub(super) async fn settle() {
+    sleep(Duration::from_millis(1)).await;
 }

@@ -1,6 +1,8 @@
 //! One redemption: a place among those that the backend bears, the turn among all processes, the
 //! backend, the ledger's word, and only then the waiters.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,6 +15,7 @@ use crate::answer::{Redeemed, Verdict};
 use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::endpoint::TokenEndpoint;
+use crate::fail_point::fail_point;
 use crate::ledger::{Claim, ClaimEnd, Known, Pair, Turn};
 use crate::lineage::{Lineage, could_be_strong};
 use crate::outcome::{Event, Fault, Outcome, RefreshError};
@@ -65,18 +68,22 @@ impl<E: TokenEndpoint> Flight<E> {
 
     pub(super) async fn run(self, backend: Arc<Backend>, held: Held, clock: Clock) {
         let Landing { end, claim } = self.redeem(&backend, &held, clock).await;
-        let late = claim.as_ref().is_some_and(Claim::has_lapsed);
         // If the process dies before the ledger has spoken, what the backend said is lost.
         let (answer, outcome) = match end {
-            End::Said(verdict) => self.settle(verdict, &backend, &held, late, clock).await,
+            End::Said(verdict) => {
+                self.settle(verdict, &backend, &held, claim.as_ref(), clock).await
+            }
             End::Overtaken(known) => {
                 (self.follow(&known, &backend, clock).await, Outcome::Overtaken)
             }
         };
+        fail_point!(Settled.await);
         self.answers.send_replace(Some(answer));
+        fail_point!(Told.await);
         if let Some(claim) = claim {
             claim.release(claim_end(&outcome)).await;
         }
+        fail_point!(Released.await);
         let weak_token = !could_be_strong(held.refresh_token.expose())
             && !self.shared.told_of_weakness.swap(true, Ordering::Relaxed);
         let (backend, took) = (Arc::clone(&backend.name), clock.elapsed());
@@ -115,6 +122,7 @@ impl<E: TokenEndpoint> Flight<E> {
                 };
                 place = Some(taken);
             }
+            fail_point!(BeforeClaim.await);
             let token = held.refresh_token.expose();
             let turn = self.shared.ledger.turn(token, backend.timeout, clock.now()).await;
             let (turn, known) = match turn {
@@ -131,20 +139,18 @@ impl<E: TokenEndpoint> Flight<E> {
                     let claim = if let Turn::Ours(claim) = turn { claim } else { None };
                     return Landing { end: End::Overtaken(known), claim };
                 }
-                (Turn::Ours(None), _) => {
-                    let end = self.send(backend, held, clock).await;
-                    return Landing { end, claim: None };
-                }
-                (Turn::Ours(Some(claim)), _) if claim.allows_a_call() => {
+                (Turn::Ours(claim), _) => {
+                    fail_point!(Claimed.await);
                     let end = tokio::select! {
-                        end = self.send(backend, held, clock) => end,
-                        never = claim.keep() => match never {},
+                        end = self.send(backend, held, claim.as_ref(), clock) => end,
+                        never = kept(claim.as_ref()) => match never {},
                     };
-                    return Landing { end, claim: Some(claim) };
+                    match (end, claim) {
+                        (Some(end), claim) => return Landing { end, claim },
+                        (None, Some(claim)) => claim.release(ClaimEnd::Settled).await,
+                        (None, None) => {}
+                    }
                 }
-                // This process was stopped for a while: the claim may be another's before the
-                // backend has answered.
-                (Turn::Ours(Some(claim)), _) => claim.release(ClaimEnd::Settled).await,
                 (Turn::Theirs(waiting), _) => {
                     place = None;
                     has_waited = true;
@@ -160,29 +166,48 @@ impl<E: TokenEndpoint> Flight<E> {
         }
     }
 
-    /// Sends, and listens for [`PATIENCE`] more time-outs than anybody waits for an answer.
-    async fn send(&self, backend: &Backend, held: &Held, clock: Clock) -> End {
+    /// Sends, and listens for [`PATIENCE`] more time-outs than anybody waits for an answer. `None`:
+    /// nothing was sent, since this process stood still for a while, and the claim may be another's
+    /// before the backend has answered.
+    async fn send(
+        &self,
+        backend: &Backend,
+        held: &Held,
+        claim: Option<&Claim>,
+        clock: Clock,
+    ) -> Option<End> {
         let patience = backend.timeout.saturating_mul(1 + PATIENCE);
-        let sent = timeout(patience, self.send_at_most_twice(backend, held, clock)).await;
-        sent.unwrap_or_else(|_| End::Said(Fault::TimedOut.into()))
+        let sent = timeout(patience, self.send_at_most_twice(backend, held, claim, clock)).await;
+        sent.unwrap_or_else(|_| Some(End::Said(Fault::TimedOut.into())))
     }
 
-    async fn send_at_most_twice(&self, backend: &Backend, held: &Held, clock: Clock) -> End {
+    async fn send_at_most_twice(
+        &self,
+        backend: &Backend,
+        held: &Held,
+        claim: Option<&Claim>,
+        clock: Clock,
+    ) -> Option<End> {
+        let may_send = || claim.is_none_or(Claim::allows_a_call);
+        fail_point!(BeforeSending.await);
+        if !may_send() {
+            return None;
+        }
         let sent = Instant::now();
         let verdict = backend.redeem(&self.shared.endpoint, held, clock).await;
         // A connection that broke says nothing of the token. The second try must have the time for
         // an answer, or it would only spend the token for nothing.
         let Verdict::Unavailable { fault: fault @ Fault::AnswerLost(_), .. } = verdict else {
-            return End::Said(verdict);
+            return Some(End::Said(verdict));
         };
-        if sent.elapsed() >= backend.timeout / 2 {
-            return End::Said(fault.into());
+        if sent.elapsed() >= backend.timeout / 2 || !may_send() {
+            return Some(End::Said(fault.into()));
         }
         self.failed(self.token, fault, None);
-        match self.shared.ledger.find(&self.token, clock.now()) {
+        Some(match self.shared.ledger.find(&self.token, clock.now()) {
             Some(known) if self.is_overtaken_by(&known, |_| false) => End::Overtaken(known),
             _ => End::Said(backend.redeem(&self.shared.endpoint, held, clock).await),
-        }
+        })
     }
 
     /// Whether somebody has found the successor, or has signed out, while there was time: the
@@ -201,11 +226,11 @@ impl<E: TokenEndpoint> Flight<E> {
         verdict: Verdict,
         backend: &Arc<Backend>,
         held: &Held,
-        late: bool,
+        claim: Option<&Claim>,
         clock: Clock,
     ) -> (Answer, Outcome) {
         match verdict {
-            Verdict::Redeemed(redeemed) => self.renewed(redeemed, held, late, clock).await,
+            Verdict::Redeemed(redeemed) => self.renewed(redeemed, held, claim, clock).await,
             Verdict::Refused => self.refused(backend, held, clock).await,
             Verdict::Unavailable { fault, retry_after } => {
                 let error = self.failed(self.token, fault.clone(), retry_after);
@@ -218,9 +243,10 @@ impl<E: TokenEndpoint> Flight<E> {
         &self,
         redeemed: Redeemed,
         held: &Held,
-        late: bool,
+        claim: Option<&Claim>,
         clock: Clock,
     ) -> (Answer, Outcome) {
+        fail_point!(Answered.await);
         let now = clock.now();
         let tokens = match held.renewed(redeemed) {
             Ok(tokens) => tokens,
@@ -233,7 +259,9 @@ impl<E: TokenEndpoint> Flight<E> {
         let mut pair = Pair::new(tokens, now);
         pair.is_the_same_again = held.access_token.as_ref() == Some(&pair.tokens.access_token);
         let spent = held.refresh_token.expose();
+        let late = claim.is_some_and(Claim::has_lapsed);
         let known = self.shared.ledger.settle(spent, pair, late, now, until).await;
+        fail_point!(Spoken.await);
         let Known::Pair(pair) = known else {
             self.shared.table().renewed(self.token);
             return (Err(RefreshError::SignedOut), Outcome::SignedOut);
@@ -324,6 +352,14 @@ impl<E: TokenEndpoint> Flight<E> {
     fn failed(&self, next: Lineage, fault: Fault, retry_after: Option<Duration>) -> RefreshError {
         let at = self.shared.at();
         self.shared.table().failed(self.token, next, at, fault, retry_after)
+    }
+}
+
+/// Keeps a claim, where there is one, for as long as this is waited for.
+async fn kept(claim: Option<&Claim>) -> Infallible {
+    match claim {
+        Some(claim) => claim.keep().await,
+        None => pending().await,
     }
 }
 

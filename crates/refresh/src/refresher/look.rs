@@ -3,9 +3,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use foregate_session::{Secret, UnixSeconds};
+use foregate_session::{Secret, Session, UnixSeconds};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::endpoint::TokenEndpoint;
 use crate::ledger::{Ledger, StoreFault};
@@ -13,6 +15,7 @@ use crate::lineage::Lineage;
 use crate::outcome::{Fault, RefreshError};
 use crate::refresher::{Refresher, Shared};
 use crate::table::FIRST_DELAY;
+use crate::tokens::Tokens;
 
 /// Where those wait who ask the ledger for the same token. `Ok`: it has told all it knows.
 pub(super) type LookSeat = watch::Receiver<Option<Result<(), StoreFault>>>;
@@ -71,6 +74,15 @@ impl<E: TokenEndpoint> Shared<E> {
 }
 
 impl<E: TokenEndpoint> Refresher<E> {
+    /// What [`Refresher::settled`] says once a ledger outside of the process has had [`GLANCE`] to
+    /// tell what it knows: right after a start that is more. One that is known to be away is not
+    /// waited for; what it says later is heard by the next request. Needs a timer.
+    pub async fn glance(&self, session: &Session, now: UnixSeconds) -> Option<Arc<Tokens>> {
+        let looking = self.look(session.refresh_token()?, now);
+        let _ = timeout(GLANCE, looking).await;
+        self.settled(session, now)
+    }
+
     /// Whether the ledger may know more of the token than it says at once. Nothing is to be looked
     /// up while a redemption is under way, or must not begin.
     pub(super) fn must_look(&self, token: &Lineage, now: UnixSeconds) -> bool {
@@ -121,3 +133,6 @@ impl<E: TokenEndpoint> Refresher<E> {
         seat
     }
 }
+
+/// Longer than any ledger takes that is well, and short enough for a page that needs no session.
+const GLANCE: Duration = Duration::from_millis(50);

@@ -212,6 +212,47 @@ async fn without_redis_each_gate_goes_on_alone_and_tells_what_it_did_when_redis_
     assert_eq!(here.calls(), 4);
 }
 
+/// One that is the first to be back must not take a refusal for the last word.
+#[tokio::test]
+async fn a_gate_that_is_back_before_the_others_signs_nobody_out() {
+    let Some(site) = Site::new() else { return };
+    let there = site.gate();
+    let bob = there.session("bob");
+    let port = site.redis.port;
+    let (go, told) = std::sync::mpsc::channel::<()>();
+    let (is_alone, was_alone) = tokio::sync::oneshot::channel();
+    let other = std::thread::spawn({
+        let (address, fake, bob) = (site.redis.address(), site.fake.clone(), bob.clone());
+        move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let here = gate(&address, &fake, runtime.handle().clone());
+            runtime.block_on(async {
+                here.visit(&here.session("ann")).await;
+                is_alone.send(()).unwrap();
+                until("it has noticed", || !is_good(&here)).await;
+                assert_eq!(here.visit(&bob).await, "bob-a2");
+                here.refresher.drain().await;
+            });
+            // It stands still for as long as nobody tells it to go on.
+            told.recv().unwrap();
+            runtime.block_on(until("it is back", || is_good(&here)));
+        }
+    });
+    was_alone.await.unwrap();
+    drop(site);
+    until("both are alone", || !is_good(&there) && there.calls() == 2).await;
+    let _redis = RedisServer::at(port).unwrap();
+    until("one is back", || is_good(&there)).await;
+    let unclear = "the ledger gives no answer: another gate may have been first, again in 1 s";
+    assert_eq!(there.visit(&bob).await, unclear);
+    there.refresher.drain().await;
+    go.send(()).unwrap();
+    other.join().unwrap();
+    assert_eq!(there.visit(&bob).await, "bob-a2");
+    assert_eq!((there.calls(), there.reused()), (3, 1));
+}
+
 #[tokio::test]
 async fn redis_holds_nothing_that_can_be_read_and_nothing_for_ever() {
     let Some(site) = Site::new() else { return };

@@ -174,6 +174,39 @@ async fn what_is_no_ledger_is_moved_aside_and_never_emptied() {
     assert_eq!(directory.names().iter().filter(|name| name.contains("corrupt")).count(), 4);
 }
 
+/// redb panics on some of these.
+#[tokio::test]
+async fn a_page_that_is_lost_costs_the_file_and_never_the_process() {
+    let directory = Directory::new();
+    let file = directory.path("ledger.redb");
+    let opened = Opened::at(&file);
+    for number in 0..50 {
+        opened.settle(&format!("{number}-1"), &format!("{number}-2"), "a").await;
+    }
+    drop(opened);
+    let whole = fs::read(&file).unwrap();
+    let pages = whole.chunks(PAGE).enumerate();
+    for (number, _) in pages.filter(|(_, page)| page.iter().any(|byte| *byte != 0)) {
+        for lost in [0, 0xff] {
+            let mut broken = whole.clone();
+            broken.chunks_mut(PAGE).nth(number).unwrap().fill(lost);
+            // Another file of the same name: the last one may still be on its way out.
+            fs::remove_file(&file).unwrap_or_default();
+            fs::write(&file, broken).unwrap();
+            let mut opened = Opened::at(&file);
+            while let LedgerState::Waiting(_) = opened.ledger.state() {
+                opened.tells().await;
+            }
+            let _ = opened.ledger.look("7-1", NOW).await;
+            opened.settle("r1", "r2", "a2").await;
+            assert_eq!(opened.says("r1").await, "a2", "page {number}");
+        }
+    }
+}
+
+/// The size of redb's pages.
+const PAGE: usize = 4096;
+
 /// A redb database, but not a ledger.
 fn foreign(directory: &Directory) -> Vec<u8> {
     let path = directory.path("foreign.redb");

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::cluster::ClusterClient;
+use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, IntoConnectionInfo, Pipeline,
-    ProtocolVersion, PushInfo, RedisConnectionInfo, RedisFuture, RedisResult, TlsMode, Value, cmd,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue,
+    IntoConnectionInfo, Pipeline, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError,
+    RedisFuture, RedisResult, TlsMode, Value, cmd,
 };
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::{Instant, sleep};
 
 use crate::ledger::address::{RedisAddress, RedisForm};
 
@@ -32,17 +35,23 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// What is published on `channel` comes out of `news`, and the end of a connection, too.
+    /// What is published on `channel` comes out of `news`, and the end of a connection, too. The error
+    /// beside the links says why the server takes no writes.
     pub(super) async fn open(
         address: &RedisAddress,
         channel: &str,
         news: UnboundedSender<PushInfo>,
-    ) -> RedisResult<Self> {
+    ) -> RedisResult<(Self, Option<RedisError>)> {
         if address.form == RedisForm::Cluster {
-            let mut cluster = cluster(address, news)?.get_async_connection().await?;
-            cluster.subscribe(channel).await?;
-            let link = Link::Cluster(cluster);
-            return Ok(Self { quick: link.clone(), writes: link, has_replicas: false });
+            let mut quick =
+                cluster(address).push_sender(news).build()?.get_async_connection().await?;
+            quick.subscribe(channel).await?;
+            let writes = cluster(address).build()?.get_async_connection().await?;
+            let (quick, writes) = (Link::Cluster(quick), Link::Cluster(writes));
+            // Which of the nodes have replicas is asked of each.
+            let mut links = Self { quick, writes, has_replicas: true };
+            let refusal = links.look_around().await?;
+            return Ok((links, refusal));
         }
         let client = single(address).await?;
         let config = AsyncConnectionConfig::new()
@@ -54,39 +63,72 @@ impl Links {
         let writes = client.get_multiplexed_async_connection_with_config(&config).await?;
         let (quick, writes) = (Link::Single(quick), Link::Single(writes));
         let mut links = Self { quick, writes, has_replicas: false };
-        links.look_around().await?;
-        Ok(links)
+        let refusal = links.look_around().await?;
+        Ok((links, refusal))
     }
 
-    /// Fails unless the server answers, and takes writes.
-    pub(super) async fn look_around(&mut self) -> RedisResult<()> {
-        let Link::Single(connection) = &mut self.quick else {
-            return cmd("GET").arg("foregate:heartbeat").query_async(&mut self.quick).await;
-        };
-        let role: Vec<Value> = cmd("ROLE").query_async(connection).await?;
-        let is_master = match role.first() {
-            Some(Value::BulkString(role)) => role == b"master",
-            Some(Value::SimpleString(role)) => role == "master",
-            _ => false,
-        };
-        if !is_master {
-            return Err((redis::ErrorKind::Client, "the server is a replica").into());
+    /// Fails unless the server answers; the error inside says why it takes no writes.
+    pub(super) async fn look_around(&mut self) -> RedisResult<Option<RedisError>> {
+        if let Link::Single(connection) = &mut self.quick {
+            let role: Vec<Value> = cmd("ROLE").query_async(connection).await?;
+            let Some(replicas) = replicas(&role) else {
+                return Err((ErrorKind::Client, "the server is a replica").into());
+            };
+            self.has_replicas = replicas > 0;
         }
-        self.has_replicas =
-            matches!(role.get(2), Some(Value::Array(replicas)) if !replicas.is_empty());
-        Ok(())
+        let mut write = cmd("SET");
+        write.arg("foregate:heartbeat").arg(1).arg("PX").arg(1);
+        match write.query_async::<()>(&mut self.quick).await {
+            Ok(()) => Ok(None),
+            Err(error) if refuses_writes(&error) => Ok(Some(error)),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Waits until one replica, where there are any, has all that was written over `writes`. Says
-    /// whether one has.
-    pub(super) async fn replicated(&mut self) -> RedisResult<bool> {
+    /// Waits until one replica, where there are any, has what was written to `keys` over `writes`.
+    /// Says whether one has.
+    pub(super) async fn replicated(&mut self, keys: &[String]) -> RedisResult<bool> {
         if !self.has_replicas {
             return Ok(true);
         }
-        let replicas: u32 =
-            cmd("WAIT").arg(1).arg(REPLICA_PATIENCE_MS).query_async(&mut self.writes).await?;
-        Ok(replicas > 0)
+        // One server has all of the keys; of a Cluster each may be on another one.
+        let keys = if let Link::Single(_) = self.writes { &keys[..1] } else { keys };
+        for key in keys {
+            let mut wait = cmd("WAIT");
+            wait.arg(1).arg(REPLICA_PATIENCE_MS);
+            let replicas: u32 = self.writes.ask_owner(wait, key).await?;
+            if replicas == 0 && self.has_replica(key).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
+
+    /// Whether the server that has a key has a replica.
+    async fn has_replica(&mut self, key: &str) -> RedisResult<bool> {
+        let role: Vec<Value> = self.writes.ask_owner(cmd("ROLE"), key).await?;
+        Ok(matches!(replicas(&role), Some(1..)))
+    }
+}
+
+/// How many replicas a server has, by its `ROLE`. `None`: it is one itself.
+fn replicas(role: &[Value]) -> Option<usize> {
+    let is_master = match role.first() {
+        Some(Value::BulkString(role)) => role == b"master",
+        Some(Value::SimpleString(role)) => role == "master",
+        _ => false,
+    };
+    let count = match role.get(2) {
+        Some(Value::Array(replicas)) => replicas.len(),
+        _ => 0,
+    };
+    is_master.then_some(count)
+}
+
+/// Whether a server only takes no writes, for now: it is full, lacks replicas or a disk, or does not
+/// let us.
+pub(super) fn refuses_writes(error: &RedisError) -> bool {
+    matches!(error.code(), Some("OOM" | "NOREPLICAS" | "MISCONF" | "READONLY" | "NOPERM"))
 }
 
 async fn single(address: &RedisAddress) -> RedisResult<Client> {
@@ -108,7 +150,19 @@ async fn single(address: &RedisAddress) -> RedisResult<Client> {
             if let Some(password) = &address.password {
                 builder = builder.set_client_to_redis_password(password.expose());
             }
-            builder.build()?.async_get_client().await
+            let (mut client, began) = (builder.build()?, Instant::now());
+            loop {
+                match client.async_get_client().await {
+                    // In the middle of a failover the sentinels have no master to name.
+                    Err(error)
+                        if error.kind() == ErrorKind::MasterNameNotFoundBySentinel
+                            && began.elapsed() < PATIENCE =>
+                    {
+                        sleep(PATIENCE / 10).await;
+                    }
+                    found => return found,
+                }
+            }
         }
         RedisForm::Single | RedisForm::Cluster => {
             let mut settings = RedisConnectionInfo::default()
@@ -126,13 +180,12 @@ async fn single(address: &RedisAddress) -> RedisResult<Client> {
     }
 }
 
-fn cluster(address: &RedisAddress, news: UnboundedSender<PushInfo>) -> RedisResult<ClusterClient> {
+fn cluster(address: &RedisAddress) -> ClusterClientBuilder {
     let nodes = (0..address.hosts.len()).map(|index| server(address, index));
-    let mut builder = ClusterClient::builder(nodes)
+    let mut builder = ClusterClientBuilder::new(nodes)
         .connection_timeout(PATIENCE)
         .response_timeout(PATIENCE)
-        .use_protocol(ProtocolVersion::RESP3)
-        .push_sender(news);
+        .use_protocol(ProtocolVersion::RESP3);
     if address.tls {
         builder = builder.tls(TlsMode::Secure);
     }
@@ -142,7 +195,7 @@ fn cluster(address: &RedisAddress, news: UnboundedSender<PushInfo>) -> RedisResu
     if let Some(password) = &address.password {
         builder = builder.password(password.expose());
     }
-    builder.build()
+    builder
 }
 
 fn server(address: &RedisAddress, index: usize) -> ConnectionAddr {
@@ -150,6 +203,22 @@ fn server(address: &RedisAddress, index: usize) -> ConnectionAddr {
     match address.tls {
         true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
         false => ConnectionAddr::Tcp(host, port),
+    }
+}
+
+impl Link {
+    /// Asks the server that has a key.
+    async fn ask_owner<T: FromRedisValue>(&mut self, question: Cmd, key: &str) -> RedisResult<T> {
+        match self {
+            Self::Single(connection) => question.query_async(connection).await,
+            Self::Cluster(connection) => {
+                let route = Route::new(slot(key), SlotAddr::Master);
+                let owner = SingleNodeRoutingInfo::SpecificNode(route);
+                let owner = RoutingInfo::SingleNode(owner);
+                let answer = connection.route_command(question, owner).await?;
+                Ok(T::from_redis_value(answer)?)
+            }
+        }
     }
 }
 
@@ -181,7 +250,36 @@ impl ConnectionLike for Link {
     }
 }
 
+/// The slot of a key: CRC-16/XMODEM of what stands in its braces, or of all of it (Redis Cluster
+/// specification, "Key distribution model").
+fn slot(key: &str) -> u16 {
+    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+    let tag = tag.filter(|tag| !tag.is_empty()).unwrap_or(key);
+    let crc = tag.bytes().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| match crc & 0x8000 {
+            0 => crc << 1,
+            _ => (crc << 1) ^ 0x1021,
+        })
+    });
+    crc % 16_384
+}
+
 /// How long Redis may take for one answer, or to let us in.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a settled pair waits for a replica. One in the same data centre needs a millisecond.
 const REPLICA_PATIENCE_MS: u64 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `CLUSTER KEYSLOT` says.
+    #[test]
+    fn keys_with_one_tag_have_one_slot() {
+        for (key, expected) in
+            [("123456789", 12_739), ("foo", 12_182), ("{foo}:x", 12_182), ("{}a", 10_875)]
+        {
+            assert_eq!(slot(key), expected, "{key}");
+        }
+    }
+}
