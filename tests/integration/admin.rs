@@ -1,6 +1,8 @@
 //! The operator's side: health, readiness, metrics, the status page, `foregate health`, and the
 //! line that each request leaves in the log.
 
+mod attention;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -282,7 +284,8 @@ async fn a_request_leaves_one_line_that_says_which_rule_and_how_long() {
         (&refused["decision"], &refused["reason"]),
         (&"refuse".into(), &"role_missing".into())
     );
-    assert_eq!((&refused["rule"], &refused["rule_line"]), (&1.into(), &rule.into()));
+    let named = (&refused["rule"], &refused["rule_line"]);
+    assert_eq!(named, (&"/admin/:path*".into(), &rule.into()));
     assert_eq!(
         (&refused["app"], &refused["upstream_micros"]),
         (&"app.example.com".into(), &Value::Null)

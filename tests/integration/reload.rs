@@ -1,6 +1,9 @@
 //! The configuration is read again while the gate runs: what is sound is taken over, what is not
 //! changes nothing.
 
+mod load;
+mod told;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,6 +1,7 @@
 //! `foregate demo`: the gate on the repository's own `proxy.toml`, with a world around it on
 //! loopback.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,9 +9,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use foregate_config::{Endpoint, Environment, Listen, Snapshot};
+use foregate_proxy::Handed;
 use foregate_stage::{Demo, DemoAddresses, DemoSettings, SECRET};
 use http::Uri;
 
+use crate::print::print;
 use crate::{load, run, telemetry, usable};
 
 pub(crate) fn command(config: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -29,14 +32,14 @@ pub(crate) fn command(config: Option<&Path>) -> anyhow::Result<ExitCode> {
         .context("a demo's configuration names its apps and its backend by address")?;
     let control = run::control_runtime()?;
     let mut world = None;
-    run::serve(&control, loaded, config, |listeners| {
+    run::serve(&control, loaded, config, Handed::default(), |listeners| {
         let gate = listeners.iter().find_map(|(_, listen)| match listen {
             Listen::Tcp(address) => Some(*address),
             Listen::Unix(_) => None,
         });
         let gate = gate.context("a browser needs a listener with a port")?;
         let demo = control.block_on(foregate_stage::demo(settings(gate, addresses)))?;
-        introduce(&demo);
+        introduce(&demo)?;
         world = Some(demo);
         Ok(())
     })?;
@@ -69,18 +72,18 @@ fn settings(gate: SocketAddr, addresses: DemoAddresses) -> DemoSettings {
 /// Short enough to see a token renewed while one looks.
 const ACCESS_LIFE: Duration = Duration::from_secs(20);
 
-fn introduce(demo: &Demo) {
+fn introduce(demo: &Demo) -> io::Result<()> {
     let [app, shop, sign_in] = demo.urls();
-    println!("Foregate's demo. Open {app} in a browser; Ctrl-C ends it.\n");
-    println!("  {app}   an app: /dashboard needs a session, /admin the role admin");
-    println!("  {shop}  another app that knows the same session");
-    println!("  {sign_in}  where one signs in\n");
-    for account in demo.accounts() {
-        let roles = account.roles.join(", ");
-        println!("  {}, password {} ({roles})", account.email, account.password);
-    }
-    println!(
-        "\nAccess tokens live {} s here, so that you see them renewed.",
-        ACCESS_LIFE.as_secs()
-    );
+    let life = ACCESS_LIFE.as_secs();
+    print(|out| {
+        writeln!(out, "Foregate's demo. Open {app} in a browser; Ctrl-C ends it.\n")?;
+        writeln!(out, "  {app}   an app: /dashboard needs a session, /admin the role admin")?;
+        writeln!(out, "  {shop}  another app that knows the same session")?;
+        writeln!(out, "  {sign_in}  where one signs in\n")?;
+        for account in demo.accounts() {
+            let roles = account.roles.join(", ");
+            writeln!(out, "  {}, password {} ({roles})", account.email, account.password)?;
+        }
+        writeln!(out, "\nAccess tokens live {life} s here, so that you see them renewed.")
+    })
 }

@@ -6,20 +6,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use foregate_config::{Environment, Loaded, Problem, Server, Severity, Snapshot, SourceFile};
-use foregate_proxy::Live;
-use foregate_refresh::LedgerAddress;
+use foregate_config::{
+    Environment, Loaded, Problem, Server, Severity, Snapshot, SourceFile, Unusable,
+};
+use foregate_proxy::{HttpEndpoint, Live};
+use foregate_refresh::{LedgerAddress, Refresher};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::opened::Openings;
+use crate::systemd::Supervisor;
+use crate::telemetry::tell;
+
 pub(crate) struct Reloader {
     path: PathBuf,
     live: Arc<Live>,
+    refresher: Refresher<HttpEndpoint>,
     hangup: Signal,
     /// What the latest attempt read, good or not: only another change is worth another attempt.
     files: Vec<SourceFile>,
     started_with: Fixed,
+    supervisor: Arc<Supervisor>,
 }
 
 /// What was set up at the start and stays until the end of the process.
@@ -33,7 +41,13 @@ struct Fixed {
 impl Reloader {
     /// `files` are those that the configuration in force was read from, `path` first among them.
     /// From here on SIGHUP no longer ends the process. Must be called inside a runtime.
-    pub(crate) fn new(path: &Path, files: Vec<SourceFile>, live: Arc<Live>) -> io::Result<Self> {
+    pub(crate) fn new(
+        path: &Path,
+        files: Vec<SourceFile>,
+        live: Arc<Live>,
+        refresher: Refresher<HttpEndpoint>,
+        supervisor: Arc<Supervisor>,
+    ) -> io::Result<Self> {
         let snapshot = live.load();
         Ok(Self {
             path: path.to_owned(),
@@ -46,6 +60,8 @@ impl Reloader {
                 ledger_entries: snapshot.refresh.ledger_entries,
             },
             live,
+            refresher,
+            supervisor,
         })
     }
 
@@ -65,9 +81,11 @@ impl Reloader {
                     }
                 }
             }
+            self.supervisor.reloading();
             if let Err(error) = self.reload().await {
                 tracing::error!(%error, "reading the configuration broke off");
             }
+            self.supervisor.ready(&status(&self.live));
         }
     }
 
@@ -83,17 +101,19 @@ impl Reloader {
     }
 
     async fn reload(&mut self) -> Result<(), JoinError> {
-        let path = self.path.clone();
-        let load = move || foregate_config::load(&path, &Environment::of_process());
-        match spawn_blocking(load).await? {
-            Ok(Loaded { mut snapshot, warnings, files }) => {
+        match self.load().await? {
+            Ok((Loaded { mut snapshot, warnings, files }, openings)) => {
                 self.files = files;
                 for warning in &warnings {
                     tell(warning);
                 }
-                for key in self.keep_what_is_fixed(&mut snapshot) {
+                openings.tell(&snapshot);
+                let fixed = self.keep_what_is_fixed(&mut snapshot);
+                for key in &fixed {
                     tracing::warn!(key, "changed, but takes effect at the next start only");
                 }
+                self.live.wait_for_next_start(fixed);
+                self.refresher.remember(snapshot.session_max_age);
                 let generation = self.live.store(snapshot);
                 tracing::info!(generation, "reloaded");
             }
@@ -107,6 +127,30 @@ impl Reloader {
             }
         }
         Ok(())
+    }
+
+    /// Reads all of it, once more where it was written meanwhile: half a file is not what anybody
+    /// meant.
+    async fn load(&self) -> Result<Result<(Loaded, Openings), Unusable>, JoinError> {
+        let mut looks_left = 5;
+        loop {
+            let (path, before) = (self.path.clone(), self.live.load());
+            let load = move || {
+                let loaded = foregate_config::load(&path, &Environment::of_process())?;
+                let openings = Openings::between(&before, &loaded.snapshot);
+                Ok((loaded, openings))
+            };
+            let loaded: Result<(Loaded, Openings), Unusable> = spawn_blocking(load).await?;
+            let files = match &loaded {
+                Ok((loaded, _)) => &loaded.files,
+                Err(unusable) => &unusable.files,
+            };
+            looks_left -= 1;
+            if looks_left == 0 || again(files).await? == *files {
+                return Ok(loaded);
+            }
+            sleep(SETTLED_AFTER).await;
+        }
     }
 
     /// The keys that differ from what the process started with. `snapshot` gets what is really in
@@ -140,6 +184,17 @@ impl Reloader {
     }
 }
 
+/// What is in force, in a few words for `systemctl status`.
+pub(crate) fn status(live: &Live) -> String {
+    let (generation, failed) = live.state();
+    match failed {
+        None => format!("Serving with configuration generation {generation}"),
+        Some(why) => {
+            format!("Serving with configuration generation {generation}, not with the file: {why}")
+        }
+    }
+}
+
 /// Twice this and [`SETTLED_AFTER`] is less than the five seconds that operators are promised.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 const SETTLED_AFTER: Duration = Duration::from_millis(300);
@@ -160,13 +215,4 @@ fn in_short(problems: &[Problem]) -> String {
     let first = errors().next().map(ToString::to_string).unwrap_or_default();
     let first = first.lines().next().unwrap_or_default();
     format!("{}{more}", first.strip_prefix("error: ").unwrap_or(first))
-}
-
-fn tell(problem: &Problem) {
-    let Problem { severity, file, line, column, key, message, hint } = problem;
-    let (line, column, hint) = (*line, *column, hint.as_deref());
-    match severity {
-        Severity::Error => tracing::error!(file, line, column, key, hint, "{message}"),
-        Severity::Warning => tracing::warn!(file, line, column, key, hint, "{message}"),
-    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use foregate_config::{Limits, Listen, Loaded, Server};
 use foregate_proxy::{
-    Admin, Capacity, HttpEndpoint, ListenError, Listeners, Live, SocketFiles, Stop,
+    Admin, Capacity, Handed, HttpEndpoint, ListenError, Listeners, Live, SocketFiles, Stop,
 };
 use foregate_refresh::{
     Event, Ledger, LedgerEvent, LedgerState, Outcome, RefreshSettings, Refresher,
@@ -16,17 +16,19 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::reload::Reloader;
+use crate::reload::{self, Reloader};
+use crate::systemd::Supervisor;
 use crate::workers::Workers;
-use crate::{load, telemetry};
+use crate::{load, systemd, telemetry};
 
 pub(crate) fn command(path: &Path) -> anyhow::Result<ExitCode> {
     let loaded = match load(path) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
+    let handed = systemd::handed()?;
     telemetry::start();
-    serve(&control_runtime()?, loaded, Some(path), |_| Ok(()))?;
+    serve(&control_runtime()?, loaded, Some(path), handed, |_| Ok(()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -37,27 +39,32 @@ pub(crate) fn control_runtime() -> anyhow::Result<Runtime> {
 }
 
 /// Serves until a signal says that it is enough. What `path` names is read again when it changes;
-/// `ready` hears where the gate listens.
+/// what was not `handed` over is opened; `ready` hears where the gate listens.
 pub(crate) fn serve(
     control: &Runtime,
     loaded: Loaded,
     path: Option<&Path>,
+    mut handed: Handed,
     ready: impl FnOnce(&[(&str, Listen)]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let Loaded { snapshot, warnings, files } = loaded;
     for warning in &warnings {
-        tracing::warn!("{warning}");
+        telemetry::tell(warning);
     }
     let server = snapshot.server.clone();
     let capacity = capacity(&snapshot.limits);
     let live = Arc::new(Live::new(snapshot));
     let refresher = refresher(control, &live)?;
-    let listeners = Listeners::open(&server, &live)?;
-    let admin_listener = admin_listener(&server)?;
+    let listeners = Listeners::open(&server, &live, &mut handed)?;
+    let admin_listener = admin_listener(&server, &mut handed)?;
+    handed.all_taken()?;
+    let supervisor = Arc::new(Supervisor::of_process()?);
     let (addresses, socket_files) = (listeners.addresses()?, listeners.socket_files());
     if let Some(path) = path {
         let _inside = control.enter();
-        control.spawn(Reloader::new(path, files, Arc::clone(&live))?.run());
+        let (live, refresher) = (Arc::clone(&live), refresher.clone());
+        let supervisor = Arc::clone(&supervisor);
+        control.spawn(Reloader::new(path, files, live, refresher, supervisor)?.run());
     }
     let (stop, stopping) = Stop::new();
     let count = server.workers;
@@ -80,11 +87,13 @@ pub(crate) fn serve(
         None => None,
     };
     ready(&addresses)?;
+    supervisor.ready(&reload::status(&live));
 
     control.block_on(async {
         asked_to_stop().await?;
         let server = live.load().server.clone();
         tracing::info!("stopping");
+        supervisor.stopping(server.drain_delay.saturating_add(server.shutdown_grace));
         stop.begin();
         // Where a successor shares the port, it is the one to be asked from here on.
         if server.reuse_port {
@@ -110,8 +119,8 @@ pub(crate) fn serve(
 
 /// The operator's listener. A default that nobody asked for is no reason not to serve: there may be
 /// another gate on this machine.
-fn admin_listener(server: &Server) -> Result<Option<Listeners>, ListenError> {
-    match Listeners::open_admin(server) {
+fn admin_listener(server: &Server, handed: &mut Handed) -> Result<Option<Listeners>, ListenError> {
+    match Listeners::open_admin(server, handed) {
         Err(error @ ListenError::Bind { .. }) if !server.admin_is_set => {
             let hint = "set server.admin to another address, or to \"\" for none";
             let error = anyhow::Error::from(error);

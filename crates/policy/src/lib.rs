@@ -35,10 +35,13 @@ mod compile;
 mod outlines;
 mod spec;
 
+mod opened;
+
 pub use access::{Access, Pass, Refusal};
 pub use explain::{Explained, ExplainedReading};
 pub use head::{Field, Head, RawHead, TARGET_LIMIT};
 pub use host::{BadHost, Host};
+pub use opened::Opened;
 pub use path::{CanonicalPath, PathFault};
 pub use roles::RoleSet;
 pub use route::Route;

@@ -5,6 +5,7 @@
 //! `build/analysis/get-page-static-info.ts`). What it means is a [`Node`]; what is run is a walk
 //! over segments where the pattern is made of them ([`Outline`]), and else a [`Program`].
 
+mod examples;
 mod literal;
 mod negative;
 mod node;
@@ -15,6 +16,7 @@ mod source;
 
 use std::fmt;
 
+pub(crate) use examples::Examples;
 pub(crate) use literal::Form;
 pub(crate) use negative::Exclusions;
 pub(crate) use outline::{Outline, Segment, Tail};

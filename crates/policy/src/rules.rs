@@ -26,6 +26,8 @@ pub struct Rules {
     wildcards: HashMap<Box<str>, usize>,
     role_source: RoleSource,
     same_site: SameSite,
+    /// What all this was made from: another generation is held against it.
+    pub(crate) spec: PolicySpec,
 }
 
 impl Rules {
@@ -57,7 +59,8 @@ impl Rules {
                 let checked = spec.apps.iter().zip(&apps).enumerate();
                 let warnings = checked.flat_map(|(index, (spec, app))| warnings(index, spec, app));
                 let warnings = warnings.collect();
-                Ok((Self { apps, hosts, wildcards, role_source, same_site }, warnings))
+                let spec = spec.clone();
+                Ok((Self { apps, hosts, wildcards, role_source, same_site, spec }, warnings))
             }
             _ => Err(errors),
         }
@@ -119,7 +122,7 @@ impl Rules {
     }
 
     /// An exact host goes before a wildcard.
-    fn app_of(&self, host: &str) -> Option<usize> {
+    pub(crate) fn app_of(&self, host: &str) -> Option<usize> {
         let exact = self.hosts.get(host);
         let behind_label = || self.wildcards.get(host.split_once('.')?.1);
         exact.or_else(behind_label).copied()

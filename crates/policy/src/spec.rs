@@ -7,7 +7,7 @@ use foregate_session::ClaimPath;
 use crate::access::Access;
 
 /// Everything that [`crate::Rules`] are compiled from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicySpec {
     /// The apps, in the order of the file.
     pub apps: Vec<AppSpec>,
@@ -22,7 +22,7 @@ pub struct PolicySpec {
 }
 
 /// One app: a host and who may open what under it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppSpec {
     /// `app.example.com`, or `*.example.com` for one label in front.
     pub host: String,
@@ -44,7 +44,7 @@ pub struct AppSpec {
 }
 
 /// One `[[app.rule]]`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RuleSpec {
     /// Path patterns, any of which makes the rule speak.
     pub paths: Vec<String>,
@@ -57,7 +57,7 @@ pub struct RuleSpec {
 }
 
 /// One entry of `config.matcher`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MatcherSpec {
     /// The path pattern.
     pub source: String,
@@ -70,7 +70,7 @@ pub struct MatcherSpec {
 }
 
 /// One `has` or `missing` condition.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ConditionSpec {
     /// `header`, `cookie`, `query` or `host`.
     pub kind: String,

@@ -61,7 +61,7 @@ impl Admin {
             };
             admin.start(stream, Some(place));
         }
-        while let Some((stream, _)) = door.accept_waiting() {
+        for (stream, _) in door.close()? {
             admin.start(stream, None);
         }
         Ok(())

@@ -13,6 +13,51 @@ use foregate_session::{
 
 use crate::upstream::app_word::Errand;
 
+/// What the visitor's cookies came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Nobody looked, or no session cookie was there.
+    Nothing,
+    /// None opened.
+    Unopened(NoSession),
+    Session,
+    /// A session whose access token has ended, and that nothing can renew.
+    Spent,
+    /// A session that its backend refuses to renew.
+    Refused,
+    /// A session that is being renewed, on a path where nobody waits for it.
+    Pending,
+}
+
+impl Found {
+    /// What the keyring says of a request's cookies.
+    pub(crate) fn of(
+        opened: &Result<Session, NoSession>,
+        snapshot: &Snapshot,
+        now: UnixSeconds,
+    ) -> Self {
+        match opened {
+            Ok(session) if is_spent(snapshot, session, now) => Self::Spent,
+            Ok(_) => Self::Session,
+            Err(NoSession::Absent) => Self::Nothing,
+            Err(why) => Self::Unopened(*why),
+        }
+    }
+
+    /// Why a cookie speaks for nobody, for the operator.
+    pub(crate) fn detail(self) -> Option<String> {
+        match self {
+            Self::Nothing | Self::Session => None,
+            Self::Unopened(why) => Some(why.detail()),
+            Self::Spent => {
+                Some("opened, but its access token has ended and nothing renews it".to_owned())
+            }
+            Self::Refused => Some("opened, but its backend refuses to renew it".to_owned()),
+            Self::Pending => Some("opened, but its tokens are still being renewed".to_owned()),
+        }
+    }
+}
+
 /// A request that may go to its app. Only [`Gate::admit`] makes one.
 pub(crate) struct Grant {
     pub(crate) pass: Pass,
@@ -24,8 +69,6 @@ pub(crate) struct Grant {
     pub(crate) set_cookies: Vec<String>,
     /// The visitor's own `Authorization` may go to the app.
     pub(crate) own_authorization: bool,
-    /// Why no session was opened, where one was looked for.
-    pub(crate) unopened: Option<NoSession>,
 }
 
 impl Grant {
@@ -48,14 +91,7 @@ impl Grant {
     }
 
     fn new(pass: Pass, session: Option<Session>, cookies: CookieView) -> Self {
-        Self {
-            pass,
-            session,
-            cookies,
-            set_cookies: Vec::new(),
-            own_authorization: false,
-            unopened: None,
-        }
+        Self { pass, session, cookies, set_cookies: Vec::new(), own_authorization: false }
     }
 
     fn view(
@@ -77,13 +113,11 @@ pub(crate) struct Turned {
     pub(crate) why: Refused,
     /// `Set-Cookie` values that the answer owes the visitor all the same.
     pub(crate) set_cookies: Vec<String>,
-    /// Why no session was opened, where one was looked for.
-    pub(crate) unopened: Option<NoSession>,
 }
 
 impl Turned {
     fn new(why: Refused, set_cookies: Vec<String>) -> Self {
-        Self { why, set_cookies, unopened: None }
+        Self { why, set_cookies }
     }
 }
 
@@ -172,26 +206,26 @@ pub(crate) fn is_spent(snapshot: &Snapshot, session: &Session, now: UnixSeconds)
 }
 
 impl<E: TokenEndpoint> Gate<'_, E> {
-    /// Steps 3 to 8 of ARCHITECTURE.md, "One request".
+    /// Steps 3 to 8 of ARCHITECTURE.md, "One request". `found` gets what the cookies came to.
     pub(crate) async fn admit(
         &self,
         head: &Head<'_>,
         cookies: &Cookies<'_>,
         now: UnixSeconds,
+        found: &mut Found,
     ) -> Result<Grant, Turned> {
         let snapshot = self.snapshot;
-        let mut unopened = None;
         let open = || {
             let opened = snapshot.keyring.open(cookies, now);
-            opened.map_err(|why| unopened = Some(why)).ok()
+            *found = Found::of(&opened, snapshot, now);
+            opened.ok()
         };
-        let (route, verdict, session) = match consider(snapshot, head, open, &[], now) {
-            Ok(Considered::Session { route, verdict, session }) => (route, verdict, *session),
-            Ok(Considered::Stranger { pass, own_authorization }) => {
+        let (route, verdict, session) = match consider(snapshot, head, open, &[], now)? {
+            Considered::Session { route, verdict, session } => (route, verdict, *session),
+            Considered::Stranger { pass, own_authorization } => {
                 let grant = Grant::stranger(snapshot, pass, cookies);
-                return Ok(Grant { own_authorization, unopened, ..grant });
+                return Ok(Grant { own_authorization, ..grant });
             }
-            Err(refusal) => return Err(Turned { unopened, ..refusal.into() }),
         };
 
         // An app that is asked to sign out must see whom, or it clears nothing.
@@ -200,12 +234,14 @@ impl<E: TokenEndpoint> Gate<'_, E> {
             Standing::Good(session) => Ok(Grant::known(snapshot, verdict?, session, cookies)),
             Standing::Renewed(session) => self.renewed(&route, head, session, cookies, now),
             Standing::Waiting { .. } if !route.needs_session() => {
+                *found = Found::Pending;
                 Ok(Grant::stranger(snapshot, route.without_session()?, cookies))
             }
             Standing::Waiting { reason, retry_after } => {
                 Err(Turned::new(Refused::Unavailable { reason, retry_after }, Vec::new()))
             }
             Standing::Ended => {
+                *found = Found::Refused;
                 let set_cookies = snapshot.keyring.clear_cookies(cookies);
                 match route.without_session() {
                     Ok(pass) => {
@@ -218,7 +254,7 @@ impl<E: TokenEndpoint> Gate<'_, E> {
     }
 
     /// Makes sure that the session's access token may be sent. Only an ended one makes a visitor
-    /// wait, and only where he `must` have one: a public path takes what is known already.
+    /// wait, and only where he `must` have one: a public path takes what the ledger knows.
     pub(crate) async fn look_after(
         &self,
         session: Session,
@@ -229,7 +265,15 @@ impl<E: TokenEndpoint> Gate<'_, E> {
         if freshness == Freshness::Fresh {
             return Standing::Good(session);
         }
-        if let Some(tokens) = self.refresher.settled(&session, now) {
+        let renewer = renewer(self.snapshot, &session);
+        // A look-up in a file or in Redis is bounded, and no redemption is waited for.
+        let known = match freshness {
+            Freshness::Ended if renewer.is_some() && !must => {
+                Box::pin(self.refresher.glance(&session, now)).await
+            }
+            _ => self.refresher.settled(&session, now),
+        };
+        if let Some(tokens) = known {
             let renewed = session.renewed(&tokens.as_new_tokens());
             // A client that keeps no cookies must not wait each time the newest token ends.
             if renewed.freshness(now, self.snapshot.refresh.ahead) == Freshness::Due
@@ -239,7 +283,7 @@ impl<E: TokenEndpoint> Gate<'_, E> {
             }
             return Standing::Renewed(renewed);
         }
-        match (freshness, renewer(self.snapshot, &session)) {
+        match (freshness, renewer) {
             (Freshness::Ended, None) => Standing::Ended,
             (Freshness::Ended, Some(backend)) if must => {
                 // What is rare is boxed, here and elsewhere, or every request would carry its size.

@@ -15,7 +15,7 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
-use crate::admission::{Gate, Grant, Refused};
+use crate::admission::{Found, Gate, Grant, Refused};
 use crate::answers::cache::{PRIVATE, set_cookies};
 use crate::answers::own::Own;
 use crate::answers::respond::{Asker, Reply};
@@ -45,6 +45,9 @@ impl<E: TokenEndpoint> Gate<'_, E> {
     ) -> Response<Full<Bytes>> {
         let snapshot = self.snapshot;
         let by_app_name = snapshot.rules.is_app_host(own.host());
+        if !peer.trusted {
+            record.asked_untrusted(&parts.headers);
+        }
         let mut refuse = |reply: Reply| {
             record.refused(reply.reason);
             reply.into_response(&Asker::of(own, &parts.headers, request_id), snapshot)
@@ -123,7 +126,10 @@ impl<E: TokenEndpoint> Gate<'_, E> {
             });
         }
         let cookies = request::cookies(headers);
-        self.admit(asked, &cookies, now).await.map_err(|turned| {
+        let mut found = Found::Nothing;
+        let admitted = self.admit(asked, &cookies, now, &mut found).await;
+        record.found(found);
+        admitted.map_err(|turned| {
             record.turned(asked, &turned, &cookies, now);
             refused(&turned.why).with_cookies(turned.set_cookies)
         })

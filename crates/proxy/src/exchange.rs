@@ -13,7 +13,7 @@ use http::{Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::{Body, Incoming};
 
-use crate::admission::{self, Gate, Grant, Refused};
+use crate::admission::{self, Found, Gate, Grant, Refused};
 use crate::answers::own::{self, Own};
 use crate::answers::respond::{Asker, Reply};
 use crate::peer::Peer;
@@ -34,11 +34,15 @@ pub(crate) async fn answer(
     let in_flight = visitor.pace.begin();
     let handshake = Handshake::of(&mut request, admission::random);
     let (parts, mut body) = request.into_parts();
+    let version = parts.version;
     let worker = &visitor.worker;
     let generation = worker.live.generation();
     let snapshot = &generation.snapshot;
     let trusted = &snapshot.server.trusted_proxies;
     let peer = &Peer::of(&visitor.connection, &parts.headers, trusted);
+    if !(peer.trusted || visitor.connection.secure) {
+        generation.doubts.forgotten_proxy.look(visitor.connection.address, &parts.headers);
+    }
     let request_id = &RequestId::of(&parts.headers, peer.trusted);
     let gate = Gate { snapshot, refresher: &worker.refresher };
     let mut record = Record::new(visitor, &generation, request_id);
@@ -76,7 +80,13 @@ pub(crate) async fn answer(
     };
     let lingers = answer.status() != StatusCode::SWITCHING_PROTOCOLS;
     if lingers && (worker.stopping.has_begun() || worker.capacity.is_crowded()) {
-        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        match version {
+            Version::HTTP_2 => visitor.pace.dismiss(),
+            _ => {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(header::CONNECTION, close);
+            }
+        }
     }
     record.answered(answer.status(), by_app, answer.body().size_hint().exact());
     answer.map(|body| AnswerBody::new(body, in_flight))
@@ -150,7 +160,9 @@ async fn admit(
             Err(Reply::misdirected())
         }
         Some(Own::Session) => {
-            let answer = Box::pin(gate.own_session(&head, &cookies, now)).await;
+            let mut found = Found::Nothing;
+            let answer = Box::pin(gate.own_session(&head, &cookies, now, &mut found)).await;
+            record.found(found);
             answer.map(Next::Answer)
         }
         Some(Own::SignOut) => {
@@ -159,20 +171,25 @@ async fn admit(
             answer.map(Next::Answer)
         }
         Some(Own::Unknown) => Err(Reply::unknown_reserved()),
-        None => match gate.admit(&head, &cookies, now).await {
-            Ok(grant) => match Target::of(&head, asker.clone()) {
-                Some(target) => {
-                    record.passed(&grant, &cookies);
-                    Ok(Next::Forward(Box::new(grant), Box::new(target)))
+        None => {
+            let mut found = Found::Nothing;
+            let admitted = gate.admit(&head, &cookies, now, &mut found).await;
+            record.found(found);
+            match admitted {
+                Ok(grant) => match Target::of(&head, asker.clone()) {
+                    Some(target) => {
+                        record.passed(&grant, &cookies);
+                        Ok(Next::Forward(Box::new(grant), Box::new(target)))
+                    }
+                    None => Err(Reply::bad_target()),
+                },
+                Err(turned) => {
+                    record.turned(&head, &turned, &cookies, now);
+                    let reply = Reply::refusal(&turned.why, Some(&head), scheme, snapshot);
+                    Err(reply.with_cookies(turned.set_cookies))
                 }
-                None => Err(Reply::bad_target()),
-            },
-            Err(turned) => {
-                record.turned(&head, &turned, &cookies, now);
-                let reply = Reply::refusal(&turned.why, Some(&head), scheme, snapshot);
-                Err(reply.with_cookies(turned.set_cookies))
             }
-        },
+        }
     };
     admitted.unwrap_or_else(|reply| {
         record.refused(reply.reason);

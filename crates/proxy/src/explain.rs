@@ -187,14 +187,27 @@ impl Explanation {
     }
 
     fn note_cookies(&mut self, survey: &Survey, opened: bool) {
+        // The one that the first note speaks of.
+        let mut told = None;
         match &survey.session {
             Err(NoSession::Absent) => self.notes.push("no session cookie came".to_owned()),
-            Err(why) => self.notes.push(format!("the session cookie does not count: {why}")),
+            Err(why) => {
+                told = survey.others.iter().position(|(_, other)| other == why);
+                let name = told.map(|index| format!(" {}", survey.others[index].0));
+                let end = match why {
+                    NoSession::Expired { expires_at, .. } => format!(" at {}", expires_at.0),
+                    _ => String::new(),
+                };
+                let name = name.unwrap_or_default();
+                self.notes.push(format!("the session cookie{name} does not count: {why}{end}"));
+            }
             Ok(_) if !opened => self.notes.push("the cookie opens, but names nobody".to_owned()),
             Ok(_) => {}
         }
-        for (name, why) in &survey.others {
-            self.notes.push(format!("the cookie {name} is not taken: {why}"));
+        for (index, (name, why)) in survey.others.iter().enumerate() {
+            if told != Some(index) {
+                self.notes.push(format!("the cookie {name} is not taken: {why}"));
+            }
         }
     }
 
@@ -208,7 +221,8 @@ impl Explanation {
             }
             (Freshness::Due, None) => "the access token ends soon, and nobody renews it".to_owned(),
             (Freshness::Ended, Some(name)) => format!(
-                "the access token has ended: {name} renews it first, and the new one is decided on"
+                "the access token has ended: {name} renews it first, and the new one is decided on \
+                 (unless the backend refuses it)"
             ),
             (Freshness::Ended, None) => {
                 "the access token has ended and nobody renews it: the session is none".to_owned()
@@ -227,6 +241,13 @@ impl Explanation {
     ) {
         let refused = Refused::Policy(refusal.clone());
         let reply = Reply::refusal(&refused, head, scheme, snapshot);
+        let server = &snapshot.server;
+        let comes_as_http = server.https.is_none() && server.trusted_proxies.is_empty();
+        if scheme == "https" && reply.location.is_some() && comes_as_http {
+            let note = "nothing here ends TLS: unless server.trusted_proxies names the proxy that \
+                        does, visitors are sent back to http";
+            self.notes.push(note.to_owned());
+        }
         self.refused = Some(Refusing { detail, ..Refusing::new(&reply) });
     }
 }

@@ -14,7 +14,7 @@ use http::header::{HeaderMap, HeaderValue, SET_COOKIE};
 use http::request::Parts;
 use tokio::runtime::Handle;
 
-use crate::admission::{Gate, Grant, renewer};
+use crate::admission::{Found, Gate, Grant, renewer};
 use crate::request;
 use crate::upstream::app_word::{Errand, Word};
 
@@ -119,7 +119,7 @@ upstream = "http://127.0.0.1:1"
     pub(crate) async fn admit(&self, parts: &Parts) -> Grant {
         let head = request::head_of(parts).unwrap();
         let cookies = request::cookies(&parts.headers);
-        match self.gate().admit(&head, &cookies, NOW).await {
+        match self.gate().admit(&head, &cookies, NOW, &mut Found::Nothing).await {
             Ok(grant) => grant,
             Err(turned) => panic!("refused: {:?}", turned.why),
         }

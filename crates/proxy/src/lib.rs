@@ -37,6 +37,7 @@ mod fixtures;
 pub use admin::Admin;
 pub use capacity::Capacity;
 pub use explain::{Explanation, Forwarded, Question, Refusing, explain};
+pub use listening::handed::{Handed, HandedError};
 pub use listening::listener::{ListenError, Listeners, SocketFiles};
 pub use listening::stop::{Stop, Stopping};
 pub use live::Live;

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use foregate_config::{App, Snapshot};
 use foregate_refresh::Event;
 
-use crate::metrics::{AppCounters, Metrics, RuleHits, UpstreamCounters};
+use crate::metrics::{AppCounters, Doubts, Metrics, RuleHits, UpstreamCounters};
 
 /// One wait-free load per request; whoever reloads stores.
 pub struct Live {
@@ -16,6 +16,8 @@ pub struct Live {
     pub(crate) metrics: Metrics,
     pub(crate) since: Instant,
     not_reloaded: Mutex<Option<NotReloaded>>,
+    /// Keys that the configuration in force has otherwise than the process runs with.
+    at_next_start: Mutex<Vec<&'static str>>,
 }
 
 /// One configuration, and the counters of its apps.
@@ -26,6 +28,7 @@ pub(crate) struct Generation {
     pub(crate) snapshot: Arc<Snapshot>,
     /// By the numbers of the snapshot's apps.
     pub(crate) counted: Vec<Counted>,
+    pub(crate) doubts: Doubts,
 }
 
 /// What is counted for one app. What a reload leaves as it was goes on counting.
@@ -52,6 +55,7 @@ impl Live {
             generation: ArcSwap::from_pointee(generation),
             metrics: Metrics::new(),
             not_reloaded: Mutex::default(),
+            at_next_start: Mutex::default(),
         };
         live.keep_backends();
         live
@@ -76,8 +80,22 @@ impl Live {
         self.generation().number
     }
 
+    /// The keys, if any, in which the file differs from what the process was started with.
+    pub fn wait_for_next_start(&self, keys: Vec<&'static str>) {
+        *self.at_next_start.lock().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    pub(crate) fn waiting_for_next_start(&self) -> Vec<&'static str> {
+        self.at_next_start.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub fn load(&self) -> Arc<Snapshot> {
         Arc::clone(&self.generation.load().snapshot)
+    }
+
+    /// The number of the configuration in force, and why a newer one is not, if there is one.
+    pub fn state(&self) -> (u64, Option<String>) {
+        (self.generation().number, self.not_reloaded().map(|failed| failed.why))
     }
 
     /// Counts what came of a redemption.
@@ -115,7 +133,8 @@ impl Generation {
             Counted::new(app, known)
         });
         let counted = counted.collect();
-        Self { number, since: Instant::now(), snapshot: Arc::new(snapshot), counted }
+        let (since, doubts) = (Instant::now(), Doubts::default());
+        Self { number, since, snapshot: Arc::new(snapshot), counted, doubts }
     }
 }
 

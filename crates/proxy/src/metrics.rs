@@ -3,6 +3,7 @@
 //! out of a request.
 
 mod app;
+mod doubts;
 mod histogram;
 mod refreshes;
 
@@ -14,6 +15,7 @@ use foregate_session::NoSession;
 pub(crate) use app::{
     AppCounters, Decision, RuleHits, UPSTREAM_FAILURES, UpstreamCounters, VISITOR_LEFT,
 };
+pub(crate) use doubts::Doubts;
 pub(crate) use histogram::{ADMISSION, Histogram, UPSTREAM};
 pub(crate) use refreshes::Refreshes;
 

@@ -3,10 +3,9 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use foregate_config::TrustedProxies;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{HeaderMap, HeaderValue};
 
 /// The scheme that the visitor used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,9 +108,6 @@ impl Peer {
     ) -> Self {
         let own_scheme = if connection.secure { Scheme::Https } else { Scheme::Http };
         if !connection.address.is_in(trusted) {
-            if own_scheme == Scheme::Http {
-                warn_of_forgotten_proxy(connection.address, headers);
-            }
             let forwarded_for = connection.text.clone();
             return Self { forwarded_for, scheme: own_scheme, trusted: false, port: None };
         }
@@ -178,34 +174,6 @@ fn chain(connection: &Connection, headers: &HeaderMap, trusted: &TrustedProxies)
         return connection.text.clone();
     }
     HeaderValue::from_str(&kept.join(", ")).unwrap_or_else(|_| connection.text.clone())
-}
-
-/// A cookie that browsers send over TLS alone came over a plain connection: TLS most likely ends at
-/// a proxy that `trusted_proxies` forgot. Said once in the life of the process.
-fn warn_of_forgotten_proxy(address: Address, headers: &HeaderMap) {
-    static SAID: AtomicBool = AtomicBool::new(false);
-    if SAID.load(Ordering::Relaxed) || !has_secure_cookie(headers) {
-        return;
-    }
-    if !SAID.swap(true, Ordering::Relaxed) {
-        tracing::warn!(
-            "a __Secure- cookie came over plain HTTP from {address}; if that is your own proxy, \
-             which ends TLS, tell [server] so: trusted_proxies = [\"{address}\"]"
-        );
-    }
-}
-
-/// RFC 6265bis §4.1.3.1: browsers take such cookies over https alone.
-const PREFIX: &[u8] = b"__Secure-";
-
-fn has_secure_cookie(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
-    // Most lines are long and have none, which this sees without a look at each pair.
-    let mut lines = lines.filter(|line| memchr::memmem::find(line, PREFIX).is_some());
-    lines.any(|line| {
-        let mut pairs = line.split(|byte| *byte == b';');
-        pairs.any(|pair| pair.trim_ascii_start().starts_with(PREFIX))
-    })
 }
 
 #[cfg(test)]
@@ -298,18 +266,6 @@ mod tests {
         check("10.0.0.1", &told, ("10.0.0.1", "http", "80"));
         check("10.0.0.1", &[("x-forwarded-proto", "odd")], ("10.0.0.1", "https", "443"));
         check("10.0.0.1", &[], ("10.0.0.1", "https", "443"));
-    }
-
-    #[test]
-    fn a_cookie_that_was_meant_for_tls_is_known_by_its_name() {
-        let check = |line: &'static str, expected| {
-            let headers = HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_static(line))]);
-            assert_eq!(has_secure_cookie(&headers), expected, "{line}");
-        };
-        check("__Secure-authjs.session-token=x", true);
-        check("a=b; __Secure-next-auth.session-token.0=x", true);
-        check("a=__Secure-x; b__Secure-=1", false);
-        check("", false);
     }
 
     #[test]

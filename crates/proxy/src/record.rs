@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foregate_policy::{Head, Refusal};
-use foregate_session::{CookieView, Cookies, NoSession, UnixSeconds};
-use http::StatusCode;
+use foregate_session::{CookieView, Cookies, UnixSeconds};
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 
-use crate::admission::{Grant, Refused, Turned};
+use crate::admission::{Found, Grant, Refused, Turned};
 use crate::answers::respond::Failure;
 use crate::listening::pace::InFlight;
 use crate::live::Generation;
@@ -23,6 +23,7 @@ use crate::visitor::Visitor;
 pub(crate) struct Record<'r> {
     generation: &'r Generation,
     metrics: &'r Metrics,
+    address: Address,
     started: Instant,
     /// When it was known where the request goes.
     decided: Option<Instant>,
@@ -42,11 +43,10 @@ pub(crate) struct Record<'r> {
 #[derive(Clone)]
 struct Entry {
     request_id: RequestId,
-    client: Address,
     method: String,
     host: String,
     path: String,
-    unopened: Option<NoSession>,
+    found: Found,
     failure: Option<String>,
     bytes: Option<u64>,
 }
@@ -60,17 +60,17 @@ impl<'r> Record<'r> {
         let listened = tracing::enabled!(target: TARGET, tracing::Level::INFO);
         let entry = listened.then(|| Entry {
             request_id: request_id.clone(),
-            client: visitor.connection.address,
             method: String::new(),
             host: String::new(),
             path: String::new(),
-            unopened: None,
+            found: Found::Nothing,
             failure: None,
             bytes: None,
         });
         Self {
             generation,
             metrics: &visitor.worker.live.metrics,
+            address: visitor.connection.address,
             started: Instant::now(),
             decided: None,
             app: None,
@@ -109,7 +109,6 @@ impl<'r> Record<'r> {
         self.app = Some(grant.pass.app());
         self.rule = grant.pass.rule();
         self.count_rule();
-        self.unopened(grant.unopened);
         // A view that leaves all as it is has seen no other one.
         if let Some(session) = &grant.session
             && grant.cookies != CookieView::Unchanged
@@ -127,7 +126,6 @@ impl<'r> Record<'r> {
         cookies: &Cookies<'_>,
         now: UnixSeconds,
     ) {
-        self.unopened(turned.unopened);
         let snapshot = &self.generation.snapshot;
         let Ok(route) = snapshot.rules.route(head) else { return };
         self.app = Some(route.app());
@@ -149,11 +147,25 @@ impl<'r> Record<'r> {
         }
     }
 
-    fn unopened(&mut self, why: Option<NoSession>) {
-        let Some(why) = why.filter(|why| *why != NoSession::Absent) else { return };
-        self.metrics.unopened(why);
+    /// `/.foregate/auth` was asked by somebody whom nobody trusts.
+    pub(crate) fn asked_untrusted(&self, headers: &HeaderMap) {
+        self.generation.doubts.untrusted_asker.look(self.address, headers);
+    }
+
+    /// What the visitor's cookies came to.
+    pub(crate) fn found(&mut self, found: Found) {
+        match found {
+            Found::Nothing => {}
+            Found::Unopened(why) => {
+                self.metrics.unopened(why);
+                self.generation.doubts.seals.unopened(why);
+            }
+            Found::Session | Found::Spent | Found::Refused | Found::Pending => {
+                self.generation.doubts.seals.opened();
+            }
+        }
         if let Some(entry) = &mut self.entry {
-            entry.unopened = Some(why);
+            entry.found = found;
         }
     }
 
@@ -231,7 +243,7 @@ impl Drop for Record<'_> {
 
         let Some(entry) = &self.entry else { return };
         let app = self.app.and_then(|app| self.generation.snapshot.apps.get(app));
-        let rule_line = self.rule.and_then(|rule| app?.rules.get(rule)?.line);
+        let rule = self.rule.and_then(|rule| app?.rules.get(rule));
         tracing::info!(
             target: TARGET,
             status = self.status.map(|status| status.as_u16()),
@@ -241,15 +253,15 @@ impl Drop for Record<'_> {
             host = %entry.host,
             path = %entry.path,
             app = app.map(|app| app.host.as_str()),
-            rule = self.rule,
-            rule_line,
-            cookie = entry.unopened.map(|why| why.detail()).as_deref(),
+            rule = rule.map(|rule| cut(&rule.path)),
+            rule_line = rule.and_then(|rule| rule.line),
+            cookie = entry.found.detail().as_deref(),
             failure = entry.failure.as_deref(),
             micros = micros(whole.unwrap_or_else(|| self.started.elapsed())),
             admission_micros = self.since(Some(self.started), self.decided).map(micros),
             upstream_micros = upstream.map(micros),
             bytes = entry.bytes,
-            client = %entry.client,
+            client = %self.address,
             request_id = %entry.request_id,
             "request"
         );
@@ -277,7 +289,7 @@ impl Tunnel {
             path = %entry.path,
             app = %self.app,
             millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            client = %entry.client,
+            client = %self.visitor.connection.address,
             request_id = %entry.request_id,
             "tunnel ended"
         );

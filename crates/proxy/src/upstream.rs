@@ -7,5 +7,6 @@ pub(crate) mod connect;
 pub(crate) mod forward;
 pub(crate) mod headers;
 pub(crate) mod pool;
+pub(crate) mod tls_fault;
 pub(crate) mod upstream_401;
 pub(crate) mod websocket;

@@ -3,7 +3,10 @@
 
 use std::fmt::{Display, Write as _};
 
+use foregate_refresh::LedgerState;
+
 use super::Admin;
+use crate::clock::now;
 use crate::metrics::{COOKIE_REASONS, Histogram, LISTENERS, TUNNEL_ENDS, UPSTREAM_FAILURES};
 
 pub(super) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -13,6 +16,7 @@ impl Admin {
         let mut text = Exposition::default();
         self.expose_requests(&mut text);
         self.expose_sessions(&mut text);
+        self.expose_ledger(&mut text);
         self.expose_connections(&mut text);
         self.expose_process(&mut text);
         text.0
@@ -99,6 +103,9 @@ impl Admin {
             "Requests with another session cookie beside the one that counts.",
             metrics.duplicates.get(),
         );
+    }
+
+    fn expose_ledger(&self, text: &mut Exposition) {
         text.single(
             "foregate_ledger_entries",
             "gauge",
@@ -111,6 +118,28 @@ impl Admin {
             "Ledger entries that had to go before their time, for lack of room.",
             self.refresher.forgotten(),
         );
+        text.single(
+            "foregate_ledger_unreplicated_total",
+            "counter",
+            "Writes to the ledger of which no replica of Redis has said in time that it has them.",
+            self.refresher.unreplicated(),
+        );
+        text.single(
+            "foregate_ledger_entries_limit",
+            "gauge",
+            "How many entries there may be: refresh.ledger_entries.",
+            self.live.load().refresh.ledger_entries,
+        );
+        let name = "foregate_ledger_state";
+        text.family(name, "gauge", "1 for the state that the ledger is in, 0 for the others.");
+        let state = match self.refresher.ledger_state() {
+            LedgerState::Good => "good",
+            LedgerState::AtRisk(_) => "at_risk",
+            LedgerState::Waiting(_) => "waiting",
+        };
+        for known in ["good", "at_risk", "waiting"] {
+            text.sample(name, &[("state", known)], u8::from(known == state));
+        }
     }
 
     fn expose_connections(&self, text: &mut Exposition) {
@@ -140,6 +169,18 @@ impl Admin {
         for (listener, counters) in listeners() {
             text.sample(name, &[("listener", listener)], counters.delayed.get());
         }
+        text.single(
+            "foregate_connection_places",
+            "gauge",
+            "How many connections visitors may have at once.",
+            self.capacity.places(),
+        );
+        text.single(
+            "foregate_connection_places_taken",
+            "gauge",
+            "How many of these places are taken.",
+            self.capacity.taken(),
+        );
         let open = metrics.tunnels.get();
         text.single("foregate_websockets_open", "gauge", "WebSockets that are open.", open);
         let name = "foregate_websockets_ended_total";
@@ -172,6 +213,13 @@ impl Admin {
             "The configuration in force; the first is 1.",
             generation,
         );
+        let age = self.live.generation().since.elapsed().as_secs();
+        text.single(
+            "foregate_configuration_timestamp_seconds",
+            "gauge",
+            "When the configuration in force was taken over.",
+            now().0.saturating_sub_unsigned(age),
+        );
         let snapshot = self.live.load();
         let name = "foregate_certificate_end_timestamp_seconds";
         text.family(name, "gauge", "When a certificate of the https listener ends.");
@@ -186,6 +234,12 @@ impl Admin {
         text.sample(name, &[("outcome", "applied")], generation.saturating_sub(1));
         let failed = self.live.metrics.failed_reloads.get();
         text.sample(name, &[("outcome", "failed")], failed);
+        text.single(
+            "foregate_reload_failed",
+            "gauge",
+            "1 while what was read last could not be used, and an older configuration is in force.",
+            u8::from(self.live.not_reloaded().is_some()),
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use foregate_refresh::LedgerState;
+use foregate_refresh::{LedgerAddress, LedgerState};
 
 use super::{Admin, lasting};
 use crate::clock::now;
@@ -20,6 +20,7 @@ impl Admin {
         }
         self.configuration(&mut lines);
         self.certificates(&mut lines);
+        self.doubts(&mut lines);
         self.ledger(&mut lines);
         self.backends(&mut lines);
         self.upstreams(&mut lines);
@@ -51,6 +52,9 @@ impl Admin {
             let why = failed.why.replace('\n', " ");
             lines.push(format!("[!] reload failed {ago} ago, the configuration stays: {why}"));
         }
+        for key in self.live.waiting_for_next_start() {
+            lines.push(format!("[!] {key} has changed, which takes effect at the next start only"));
+        }
     }
 
     fn certificates(&self, lines: &mut Vec<String>) {
@@ -70,6 +74,34 @@ impl Admin {
         }
     }
 
+    fn doubts(&self, lines: &mut Vec<String>) {
+        let doubts = &self.live.generation().doubts;
+        lines.push(match (doubts.seals.some_opened(), doubts.seals.refused()) {
+            (false, (0, _)) => "[+] session cookies: none came yet".to_owned(),
+            (true, (0, _)) => "[+] session cookies: all opened".to_owned(),
+            (true, (count, _)) => format!("[+] session cookies: some opened, {count} did not"),
+            (false, (count, why)) => {
+                let why = why.map(|why| why.detail()).unwrap_or_default();
+                format!(
+                    "[!] session cookies: none of {count} opened, the latest: {why}. Is \
+                     session.secrets what the apps have in NEXTAUTH_SECRET or AUTH_SECRET?"
+                )
+            }
+        });
+        if let Some(address) = doubts.untrusted_asker.address() {
+            lines.push(format!(
+                "[!] {address} asks /.foregate/auth and is not in server.trusted_proxies: it is \
+                 told nothing"
+            ));
+        }
+        if let Some(address) = doubts.forgotten_proxy.address() {
+            lines.push(format!(
+                "[!] {address} sent a __Secure- cookie over plain HTTP and is not in \
+                 server.trusted_proxies: redirects go to http"
+            ));
+        }
+    }
+
     fn ledger(&self, lines: &mut Vec<String>) {
         let (entries, forgotten) = (self.refresher.entries(), self.refresher.forgotten());
         let snapshot = self.live.load();
@@ -78,13 +110,24 @@ impl Admin {
             0 => String::new(),
             _ => format!(", {forgotten} had to go before their time"),
         };
+        let unconfirmed = match self.refresher.unreplicated() {
+            0 => String::new(),
+            count => format!(", {count} writes that no replica has confirmed"),
+        };
         let (mark, why) = match self.refresher.ledger_state() {
-            LedgerState::Good if forgotten == 0 => ("[+]", String::new()),
+            LedgerState::Good if forgotten == 0 && unconfirmed.is_empty() => ("[+]", String::new()),
             LedgerState::Good => ("[!]", String::new()),
             LedgerState::AtRisk(why) => ("[!]", format!(": new tokens are here alone: {why}")),
             LedgerState::Waiting(why) => ("[-]", format!(": nobody is refreshed: {why}")),
         };
-        lines.push(format!("{mark} ledger {ledger}, {entries} of {limit} entries{lost}{why}"));
+        let entries = match ledger {
+            LedgerAddress::Memory | LedgerAddress::File(_) => {
+                format!("{entries} of {limit} entries")
+            }
+            // How many there are in Redis nobody counts.
+            LedgerAddress::Redis(_) => format!("{entries} entries at hand"),
+        };
+        lines.push(format!("{mark} ledger {ledger}, {entries}{lost}{unconfirmed}{why}"));
     }
 
     fn backends(&self, lines: &mut Vec<String>) {
@@ -94,10 +137,14 @@ impl Admin {
                 lines.push(format!("[+] {name}: not asked yet"));
                 continue;
             };
-            let mark = if latest.is_fine() { "[+]" } else { "[!]" };
+            let mark = if tally.is_fine() { "[+]" } else { "[!]" };
             let ago = lasting(Instant::now().saturating_duration_since(latest.at));
             let fault = latest.fault.as_ref().map(|fault| format!(": {fault}")).unwrap_or_default();
-            lines.push(format!("{mark} {name}: {} {ago} ago{fault}", latest.outcome));
+            let refused = match tally.refused() {
+                (_, 0) => String::new(),
+                (all, refused) => format!("; {refused} of {all} refused"),
+            };
+            lines.push(format!("{mark} {name}: {} {ago} ago{fault}{refused}", latest.outcome));
         }
     }
 

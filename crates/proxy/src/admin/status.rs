@@ -117,7 +117,7 @@ impl Admin {
                 Some(latest) => format!(
                     "{}: <span class=\"{}\">{}</span> {} ago, on average in {}",
                     escaped(&backend_name(name)),
-                    if latest.is_fine() { "fine" } else { "bad" },
+                    if tally.is_fine() { "fine" } else { "bad" },
                     latest.outcome,
                     lasting(latest.at.elapsed()),
                     short(tally.took.mean()),

@@ -12,7 +12,7 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 
-use crate::admission::{Gate, Refused, Standing, is_spent, random};
+use crate::admission::{Found, Gate, Refused, Standing, random};
 use crate::answers::cache::{PRIVATE, set_cookies};
 use crate::answers::callback;
 use crate::answers::respond::Reply;
@@ -51,18 +51,21 @@ impl Own {
 const PREFIX: &str = "/.foregate";
 
 impl<E: TokenEndpoint> Gate<'_, E> {
-    /// `GET /.foregate/session`: who is signed in, and until when. Never a token.
+    /// `GET /.foregate/session`: who is signed in, and until when. Never a token. `found` gets what
+    /// the cookies came to.
     pub(crate) async fn own_session(
         &self,
         head: &Head<'_>,
         cookies: &Cookies<'_>,
         now: UnixSeconds,
+        found: &mut Found,
     ) -> Result<Response<Full<Bytes>>, Reply> {
         if !matches!(head.method(), "GET" | "HEAD") {
             return Err(Reply::wrong_method("GET, HEAD"));
         }
-        let opened = self.snapshot.keyring.open(cookies, now).ok();
-        let Some(session) = opened.filter(|session| !is_spent(self.snapshot, session, now)) else {
+        let opened = self.snapshot.keyring.open(cookies, now);
+        *found = Found::of(&opened, self.snapshot, now);
+        let (Ok(session), Found::Session) = (opened, *found) else {
             return Ok(json(&serde_json::Value::Null, &[]));
         };
         match self.look_after(session, true, now).await {
@@ -77,6 +80,7 @@ impl<E: TokenEndpoint> Gate<'_, E> {
                 Err(Reply::refusal(&refused, Some(head), "", self.snapshot))
             }
             Standing::Ended => {
+                *found = Found::Refused;
                 let cleared = self.snapshot.keyring.clear_cookies(cookies);
                 Ok(json(&serde_json::Value::Null, &cleared))
             }

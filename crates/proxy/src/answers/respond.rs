@@ -90,6 +90,9 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 /// Something broke, and on whose side.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
+    /// Ours.
+    #[error("no file handle is left for another connection to an app")]
+    Overloaded,
     /// The visitor's.
     #[error("the visitor's request body broke off")]
     BrokenUpload,
@@ -228,6 +231,15 @@ impl Reply {
     /// The answer to a failure.
     pub(crate) fn failure(failure: &Failure) -> Self {
         match failure {
+            Failure::Overloaded => {
+                let words = Words::new(
+                    "Please wait a moment",
+                    "More people are here right now than this site has room for.",
+                    "Try again in a few seconds.",
+                );
+                let reply = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", words);
+                Self { retry_after: Some(A_MOMENT), action: Action::Retry, ..reply }
+            }
             Failure::BrokenUpload => Self::malformed("The body of the request broke off."),
             Failure::StalledUpload => {
                 let words = Words::new(
@@ -447,6 +459,8 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const NOT_IN_MESSAGES: &AsciiSet = &CONTROLS.add(b'%');
 
+/// In which some connection will have ended.
+const A_MOMENT: Duration = Duration::from_secs(1);
 /// The word for what HTTP's own rules refuse.
 pub(crate) const MALFORMED: &str = "malformed";
 const UNREADABLE: &str = "This request cannot be served";

@@ -63,7 +63,9 @@ impl<'q> Question<'q> {
         let url_target = url.as_ref().map(|url| url.target);
         let url_scheme = url.as_ref().map(|url| url.scheme);
         let target = agreed("path", [url_target, original_uri, forwarded_uri, behind])?;
-        let method = agreed("method", [original_method, forwarded_method])?;
+        // Such a proxy asks with the visitor's own method.
+        let own_method = behind.map(|_| own.method());
+        let method = agreed("method", [original_method, forwarded_method, own_method])?;
         let scheme = agreed("scheme", [url_scheme, forwarded_scheme])?;
         let (authority, host) = match url {
             Some(url) => (Some(url.authority), forwarded_host),
@@ -217,7 +219,6 @@ mod tests {
             check(host, ENDPOINT, FORWARDED, MEANT);
             check(host, ENDPOINT, ORIGINAL, MEANT);
             check(host, ENDPOINT, &[FORWARDED, ORIGINAL].concat(), MEANT);
-            check(host, "/.foregate/auth/a?b", FORWARDED, MEANT);
             check(host, "/.foregate/auth?c=d", FORWARDED, MEANT);
         }
         let uri = [("x-original-uri", "/a?b"), ("x-original-method", "PUT")];
@@ -272,6 +273,9 @@ mod tests {
         let method = "The headers tell of more than one method.";
         let get = [("x-original-uri", "/a?b"), ("x-original-method", "GET")];
         check(APP, ENDPOINT, &[FORWARDED, &get], method);
+        // Envoy asks with the method that the app gets, whatever a visitor adds.
+        check(APP, "/.foregate/auth/a?b", &[FORWARDED], method);
+        check(APP, "/.foregate/auth/a?b", &[ORIGINAL], method);
         let plain = [("x-forwarded-proto", "http")];
         check(APP, ENDPOINT, &[ORIGINAL, &plain], "The headers tell of more than one scheme.");
 

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use foregate_config::{Listen, Server};
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UnixListener};
+use socket2::{Domain, Protocol, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
 
+use crate::listening::handed::{Handed, HandedError, Socket};
 use crate::listening::tls;
 use crate::live::Live;
 use crate::peer::Address;
@@ -31,6 +32,8 @@ struct Listener {
 enum Bound {
     Tcp(std::net::TcpListener),
     Unix(unix::UnixListener, SocketFile),
+    /// Not ours to close: its queue and its file stay when we go.
+    Handed(Socket, Listen),
 }
 
 /// Why a listener could not be opened.
@@ -40,29 +43,35 @@ pub enum ListenError {
     Bind { listen: Listen, source: io::Error },
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
+    #[error(transparent)]
+    Handed(#[from] HandedError),
 }
 
 impl Listeners {
-    /// Opens what the configuration names. A second program on the same address is an error,
-    /// unless both share the port.
-    pub fn open(server: &Server, live: &Arc<Live>) -> Result<Self, ListenError> {
+    /// Opens what the configuration names and was not `handed` over. A second program on the same
+    /// address is an error, unless both share the port.
+    pub fn open(
+        server: &Server,
+        live: &Arc<Live>,
+        handed: &mut Handed,
+    ) -> Result<Self, ListenError> {
         let mut listeners = Vec::new();
         if let Some(listen) = &server.http {
-            let bound = bind(listen, server.reuse_port)?;
+            let bound = bound("http", listen, server, handed)?;
             listeners.push(Listener { name: "http", bound, tls: None });
         }
         if let Some(address) = server.https {
             let tls = Some(tls::acceptor(Arc::clone(live))?);
-            let bound = bind(&Listen::Tcp(address), server.reuse_port)?;
+            let bound = bound("https", &Listen::Tcp(address), server, handed)?;
             listeners.push(Listener { name: "https", bound, tls });
         }
         Ok(Self(listeners))
     }
 
     /// Opens the operator's own; `None` where it is switched off.
-    pub fn open_admin(server: &Server) -> Result<Option<Self>, ListenError> {
+    pub fn open_admin(server: &Server, handed: &mut Handed) -> Result<Option<Self>, ListenError> {
         let Some(listen) = &server.admin else { return Ok(None) };
-        let bound = bind(listen, server.reuse_port)?;
+        let bound = bound("admin", listen, server, handed)?;
         Ok(Some(Self(vec![Listener { name: "admin", bound, tls: None }])))
     }
 
@@ -70,8 +79,15 @@ impl Listeners {
     pub fn addresses(&self) -> io::Result<Vec<(&'static str, Listen)>> {
         let address = |listener: &Listener| {
             let listen = match &listener.bound {
-                Bound::Tcp(socket) => Listen::Tcp(socket.local_addr()?),
+                Bound::Tcp(socket) | Bound::Handed(Socket::Tcp(socket), _) => {
+                    Listen::Tcp(socket.local_addr()?)
+                }
                 Bound::Unix(_, file) => Listen::Unix(file.path.clone()),
+                Bound::Handed(Socket::Unix(socket), configured) => {
+                    let address = socket.local_addr()?;
+                    let path = address.as_pathname();
+                    path.map_or_else(|| configured.clone(), |path| Listen::Unix(path.to_owned()))
+                }
             };
             Ok((listener.name, listen))
         };
@@ -84,6 +100,13 @@ impl Listeners {
             let bound = match &listener.bound {
                 Bound::Tcp(socket) => Bound::Tcp(socket.try_clone()?),
                 Bound::Unix(socket, file) => Bound::Unix(socket.try_clone()?, file.clone()),
+                Bound::Handed(socket, listen) => {
+                    let socket = match socket {
+                        Socket::Tcp(socket) => Socket::Tcp(socket.try_clone()?),
+                        Socket::Unix(socket) => Socket::Unix(socket.try_clone()?),
+                    };
+                    Bound::Handed(socket, listen.clone())
+                }
             };
             Ok(Listener { name: listener.name, bound, tls: listener.tls.clone() })
         };
@@ -94,7 +117,7 @@ impl Listeners {
     pub fn socket_files(&self) -> SocketFiles {
         let file = |listener: &Listener| match &listener.bound {
             Bound::Unix(_, file) => Some(file.clone()),
-            Bound::Tcp(_) => None,
+            Bound::Tcp(_) | Bound::Handed(..) => None,
         };
         SocketFiles(self.0.iter().filter_map(file).collect())
     }
@@ -106,17 +129,18 @@ impl Listeners {
 
 impl Listener {
     fn into_door(self) -> io::Result<Door> {
+        let stays_open = matches!(self.bound, Bound::Handed(..));
         let socket = match self.bound {
-            Bound::Tcp(socket) => {
+            Bound::Tcp(socket) | Bound::Handed(Socket::Tcp(socket), _) => {
                 socket.set_nonblocking(true)?;
                 Accepting::Tcp(TcpListener::from_std(socket)?)
             }
-            Bound::Unix(socket, _) => {
+            Bound::Unix(socket, _) | Bound::Handed(Socket::Unix(socket), _) => {
                 socket.set_nonblocking(true)?;
                 Accepting::Unix(UnixListener::from_std(socket)?)
             }
         };
-        Ok(Door { socket, tls: self.tls })
+        Ok(Door { socket, tls: self.tls, stays_open })
     }
 }
 
@@ -124,6 +148,8 @@ impl Listener {
 pub(crate) struct Door {
     socket: Accepting,
     pub(crate) tls: Option<TlsAcceptor>,
+    /// Whoever waits here when we go is our successor's.
+    stays_open: bool,
 }
 
 enum Accepting {
@@ -148,14 +174,62 @@ impl Door {
         }
     }
 
-    /// A connection that waits in the queue already.
-    pub(crate) fn accept_waiting(&self) -> Option<(Stream, Address)> {
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        let accepting = std::pin::pin!(self.accept());
-        match accepting.poll(&mut context) {
-            std::task::Poll::Ready(accepted) => accepted.ok(),
-            std::task::Poll::Pending => None,
+    /// Lets nobody in any more but those who wait already and would be lost with the queue.
+    pub(crate) fn close(self) -> io::Result<Waiting> {
+        // A runtime looks at the queue only when it has heard of a change; this asks the kernel.
+        let socket = match self.socket {
+            Accepting::Tcp(listener) => Socket::Tcp(listener.into_std()?),
+            Accepting::Unix(listener) => Socket::Unix(listener.into_std()?),
+        };
+        Ok(Waiting { socket: (!self.stays_open).then_some(socket), left: QUEUE })
+    }
+}
+
+/// Those who were in the queue of a door when it closed. The queue is gone with this.
+pub(crate) struct Waiting {
+    socket: Option<Socket>,
+    /// The kernel's own bound may be another, and new ones come as long as we look.
+    left: i32,
+}
+
+impl Iterator for Waiting {
+    type Item = (Stream, Address);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.left > 0 {
+            self.left -= 1;
+            let accepted = match self.socket.as_ref()? {
+                Socket::Tcp(listener) => listener.accept().and_then(|(stream, address)| {
+                    stream.set_nonblocking(true)?;
+                    let stream = TcpStream::from_std(stream)?;
+                    let _ = stream.set_nodelay(true);
+                    Ok((Stream::Tcp(stream), Address::Ip(address.ip())))
+                }),
+                Socket::Unix(listener) => listener.accept().and_then(|(stream, _)| {
+                    stream.set_nonblocking(true)?;
+                    Ok((Stream::Unix(UnixStream::from_std(stream)?), Address::Unix))
+                }),
+            };
+            match accepted {
+                Ok(accepted) => return Some(accepted),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                // This one has left by himself; the next may still be there.
+                Err(_) => {}
+            }
         }
+        None
+    }
+}
+
+fn bound(
+    key: &str,
+    listen: &Listen,
+    server: &Server,
+    handed: &mut Handed,
+) -> Result<Bound, ListenError> {
+    match handed.take(key, listen)? {
+        Some(socket) => Ok(Bound::Handed(socket, listen.clone())),
+        None => bind(listen, server.reuse_port),
     }
 }
 
@@ -168,7 +242,8 @@ fn bind(listen: &Listen, share: bool) -> Result<Bound, ListenError> {
 }
 
 fn bind_tcp(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket =
+        socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Else the connections of a gate that just ended keep its successor out for a minute.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share)?;
@@ -186,7 +261,7 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
     {
         std::fs::remove_file(path)?;
     }
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&socket2::SockAddr::unix(path)?)?;
     socket.listen(QUEUE)?;
     let file = SocketFile { path: path.to_owned(), inode: std::fs::metadata(path)?.ino() };
@@ -215,4 +290,4 @@ struct SocketFile {
 }
 
 /// Connections that may wait to be accepted; the kernel may allow fewer.
-pub(crate) const QUEUE: i32 = 4096;
+const QUEUE: i32 = 4096;

@@ -80,7 +80,13 @@ impl Pace {
         self.lock().retiring_since.get_or_insert_with(Instant::now);
     }
 
-    /// An HTTP/2 connection has been quiet for so long that it should be ended in good order.
+    /// What `Connection: close` says over HTTP/1.1 is said over HTTP/2 to the whole connection.
+    pub(crate) fn dismiss(&self) {
+        self.told.notify_one();
+    }
+
+    /// An HTTP/2 connection should be ended in good order: it has been quiet for long, or somebody
+    /// dismissed it.
     pub(crate) async fn retired(&self) {
         self.told.notified().await;
     }

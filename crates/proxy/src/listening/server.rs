@@ -22,7 +22,7 @@ use crate::capacity::Place;
 use crate::clock::now;
 use crate::exchange;
 use crate::listening::frames::PREFACE;
-use crate::listening::listener::{Door, Listeners, QUEUE};
+use crate::listening::listener::{Door, Listeners};
 use crate::listening::pace::{FAREWELL, Paced, Patience};
 use crate::listening::standstill::Streams;
 use crate::listening::stop::Stopping;
@@ -71,7 +71,7 @@ impl Worker {
                             }
                         }
                     };
-                    self.start(&door, stream, address, place, &alive);
+                    self.start(door.tls.as_ref(), stream, address, place, &alive);
                 }
                 Err(error) => {
                     // Out of file handles, most likely: some connection must end first.
@@ -81,24 +81,29 @@ impl Worker {
             }
         }
         // Whoever was in the queue when the door closed came in time.
-        for _ in 0..QUEUE {
-            let Some((stream, address)) = door.accept_waiting() else { break };
-            self.start(&door, stream, address, self.capacity.try_enter(), &alive);
+        let tls = door.tls.clone();
+        match door.close() {
+            Ok(waiting) => {
+                for (stream, address) in waiting {
+                    self.start(tls.as_ref(), stream, address, self.capacity.try_enter(), &alive);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "whoever waited at the door is lost"),
         }
     }
 
     fn start(
         self: &Arc<Self>,
-        door: &Door,
+        tls: Option<&TlsAcceptor>,
         stream: Stream,
         address: Address,
         place: Option<Place>,
         alive: &Alive,
     ) {
-        self.live.metrics.listener(door.tls.is_some()).accepted.add();
-        let connection = Connection::new(address, door.tls.is_some());
+        self.live.metrics.listener(tls.is_some()).accepted.add();
+        let connection = Connection::new(address, tls.is_some());
         let visitor = Visitor::new(Arc::clone(self), connection, place, alive.clone());
-        tokio::spawn(serve_connection(visitor, stream, door.tls.clone()));
+        tokio::spawn(serve_connection(visitor, stream, tls.cloned()));
     }
 }
 

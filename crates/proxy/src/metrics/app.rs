@@ -89,7 +89,7 @@ impl AppCounters {
 const CLASSES: [&str; 6] = ["", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// All reason words that an answer can have. A word that is forgotten here counts as `other`.
-const REASONS: [&str; 28] = [
+const REASONS: [&str; 29] = [
     "",
     "other",
     "backend_unavailable",
@@ -105,6 +105,7 @@ const REASONS: [&str; 28] = [
     "method_not_allowed",
     "misdirected",
     "no_session",
+    "overloaded",
     "refresh_pending",
     "repeated_header",
     "role_missing",
@@ -190,7 +191,7 @@ impl UpstreamCounters {
         }
     }
 
-    /// What a visitor did wrong is not the app's. `ejected`: it is passed over from now on.
+    /// What a visitor did wrong is not the app's, nor is what we lack. `ejected`: it is passed over from now on.
     pub(crate) fn failed(&self, failure: &Failure, ejected: bool) {
         if ejected {
             self.ejections.add();
@@ -199,7 +200,7 @@ impl UpstreamCounters {
             Failure::Unreachable(_) => 0,
             Failure::TooSlow => 1,
             Failure::Broken(_) | Failure::UnaskedSwitch | Failure::UnaskedCoding => 2,
-            Failure::BrokenUpload | Failure::StalledUpload => return,
+            Failure::Overloaded | Failure::BrokenUpload | Failure::StalledUpload => return,
         };
         self.failures[usize::from(kind)].add();
         self.latest.store(kind, Ordering::Relaxed);

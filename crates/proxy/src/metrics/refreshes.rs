@@ -33,10 +33,28 @@ pub(crate) struct Latest {
 
 impl Latest {
     /// Nothing that an operator should look at.
-    pub(crate) fn is_fine(&self) -> bool {
+    fn is_fine(&self) -> bool {
         !matches!(self.outcome, "unavailable" | "subject_changed")
     }
 }
+
+impl Tally {
+    /// How many redemptions there were, and how many of them the backend refused.
+    pub(crate) fn refused(&self) -> (u64, u64) {
+        (self.outcomes.values().sum(), self.outcomes.get("refused").copied().unwrap_or_default())
+    }
+
+    /// It goes well enough. A backend refuses now and then; one that refuses most tokens is another
+    /// one than issued them, or somebody else redeems them.
+    pub(crate) fn is_fine(&self) -> bool {
+        let (all, refused) = self.refused();
+        let is_habit = refused >= MANY && refused * 2 > all;
+        !is_habit && self.latest.as_ref().is_none_or(Latest::is_fine)
+    }
+}
+
+/// Refusals before they are called a habit.
+const MANY: u64 = 3;
 
 impl Default for Tally {
     fn default() -> Self {

@@ -12,6 +12,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 use crate::listening::tls;
 use crate::stream::Stream;
+use crate::upstream::tls_fault;
 
 /// Connects. The system's roots are read when the first `https` origin is called, so that a
 /// machine without them can still serve plain ones.
@@ -59,7 +60,8 @@ impl Connector {
         };
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let tcp = tcp(host, port).await?;
-        let stream = TlsConnector::from(config).with_alpn(alpn).connect(name, tcp).await?;
+        let stream = TlsConnector::from(config).with_alpn(alpn).connect(name, tcp).await;
+        let stream = stream.map_err(|error| failed(error, roots.is_some()))?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
         Ok((Stream::Tls(Box::new(TlsStream::Client(stream))), http2))
     }
@@ -88,6 +90,18 @@ impl Connector {
         let config = config(Arc::clone(roots))?;
         own.push((Arc::clone(roots), Arc::clone(&config)));
         Ok(config)
+    }
+}
+
+/// A handshake that failed, as whoever reads the log can use it.
+fn failed(error: io::Error, own_roots: bool) -> io::Error {
+    let fault = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match fault {
+        Some(fault) => io::Error::other(tls_fault::in_words(fault, own_roots)),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => io::Error::other(
+            "the server hung up in the TLS handshake: http:// instead of https:// may be meant",
+        ),
+        None => error,
     }
 }
 

@@ -25,7 +25,7 @@ use crate::request;
 use crate::upstream::app_word::{Errand, Word};
 use crate::upstream::body::{Download, Progress, Upload};
 use crate::upstream::headers;
-use crate::upstream::pool::{Fared, Lease, Need, Sender};
+use crate::upstream::pool::{Fared, Lease, Need, NoConnection, Sender};
 use crate::upstream::upstream_401::{self, After401};
 use crate::upstream::websocket::{Handshake, Verdict};
 use crate::visitor::Visitor;
@@ -196,6 +196,8 @@ impl Forwarder<'_> {
                     }
                     return Ok(answered);
                 }
+                // Another upstream would need a connection, too.
+                Err(NoAnswer::Unsent(_, Failure::Overloaded)) => return Err(Failure::Overloaded),
                 Err(NoAnswer::Unsent(unsent, failure)) => {
                     fails(&failure, report(upstream, Fared::Refused));
                     request = *unsent;
@@ -297,7 +299,9 @@ impl Forwarder<'_> {
         let worker = &self.visitor.worker;
         let connecting = worker.pool.connect(&worker.connector, &worker.capacity, upstream, need);
         match tokio::time::timeout(limit, connecting).await {
-            Ok(connected) => connected.map_err(Failure::Unreachable),
+            Ok(Ok(sender)) => Ok(sender),
+            Ok(Err(NoConnection::NoPlace)) => Err(Failure::Overloaded),
+            Ok(Err(NoConnection::Unreachable(error))) => Err(Failure::Unreachable(error)),
             Err(_) => Err(Failure::Unreachable(std::io::ErrorKind::TimedOut.into())),
         }
     }

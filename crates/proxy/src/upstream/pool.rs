@@ -99,6 +99,15 @@ impl Sender {
     }
 }
 
+/// Why there is no new connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoConnection {
+    #[error("no place is left for another connection to an app")]
+    NoPlace,
+    #[error(transparent)]
+    Unreachable(#[from] io::Error),
+}
+
 /// How a request wants to travel.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Need {
@@ -174,17 +183,16 @@ impl Pool {
         capacity: &Capacity,
         upstream: &Arc<Upstream>,
         need: Need,
-    ) -> io::Result<Sender> {
+    ) -> Result<Sender, NoConnection> {
         let place = capacity.try_enter_app().or_else(|| {
             // What idles for one app makes room for another.
             self.lock().values_mut().for_each(|slot| slot.idle.clear());
             capacity.try_enter_app()
         });
-        let full = "no place is left for another connection to an app";
-        let place = place.ok_or_else(|| io::Error::other(full))?;
+        let place = place.ok_or(NoConnection::NoPlace)?;
         let (stream, http2) = open(connector, upstream, need).await?;
         if !http2 {
-            return http1(stream, place).await.map(Sender::Http1);
+            return Ok(Sender::Http1(http1(stream, place).await?));
         }
         let sender = handshake_http2(stream, place).await?;
         let http2 = Http2 { sender, holders: Arc::default() };
@@ -417,6 +425,7 @@ mod tests {
         pool.put(&upstream, first);
         let second = connect().await;
         assert!(second.is_ok(), "what idled gave its place up");
+        assert!(matches!(connect().await, Err(NoConnection::NoPlace)));
         assert!(pool.take(&upstream, need).is_none());
         drop(second);
         assert!(connect().await.is_ok(), "a place is free again");
