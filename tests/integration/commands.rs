@@ -1,5 +1,8 @@
 //! The commands, as scripts use them: their JSON and their exit codes.
 
+mod help;
+mod slips;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -70,6 +73,7 @@ fn decode_shows_the_session_whole_and_the_others_by_name() {
         decoded,
         json!({
             "opened": true, "name": V4, "format": "next-auth-v4", "secret": 0, "claims": claims,
+            "issued_at": null,
             "expires_at": 1_767_229_200, "access_expires_at": 1_767_225_630, "freshness": "due",
             "others": [{ "name": "authjs.session-token", "reason": "invalid" }],
         })
@@ -234,48 +238,6 @@ fn every_matcher_that_nextjs_rejects_is_refused_with_words() {
 fn alone(arguments: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(program()).args(arguments).output().unwrap();
     (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
-}
-
-/// The commands, each as the words that call it; found in the help of the program itself.
-fn commands() -> Vec<Vec<String>> {
-    let named = |words: &[&str]| -> Vec<String> {
-        let (_, help) = alone(&[words, &["--help"]].concat());
-        let list = help.split("\nCommands:\n").nth(1).unwrap_or_default();
-        let lines = list.lines().take_while(|line| line.starts_with("  "));
-        let names = lines.filter_map(|line| line.split_whitespace().next());
-        names.filter(|name| *name != "help").map(str::to_owned).collect()
-    };
-    let mut commands = vec![Vec::new()];
-    for name in named(&[]) {
-        let inner = named(&[&name]);
-        commands.push(vec![name.clone()]);
-        commands.extend(inner.into_iter().map(|inner| vec![name.clone(), inner]));
-    }
-    commands
-}
-
-#[test]
-fn every_command_has_help_with_an_example_that_it_understands() {
-    let commands = commands();
-    for words in &commands {
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let (code, help) = alone(&[&words[..], &["--help"]].concat());
-        assert_eq!(code, Some(0), "{words:?}");
-        let examples = help.split("\nExample").nth(1);
-        let examples = examples.unwrap_or_else(|| panic!("{words:?} has no example:\n{help}"));
-        let call = [&["foregate"], &words[..]].concat().join(" ");
-        assert!(examples.contains(&call), "{words:?} has an example of something else:\n{help}");
-        // clap reads flags before it sees --help, so a flag that is not there is an error here.
-        let of_us = examples.split(['|', '\n', '>']).filter(|it| it.contains("foregate "));
-        for example in of_us.filter(|example| !example.contains(".com/")) {
-            let line = example.split_once("foregate ").unwrap().1;
-            let given = line.split_whitespace().chain(["--help"]).collect::<Vec<_>>();
-            assert_eq!(alone(&given).0, Some(0), "{example}");
-        }
-        let (code, usage) = alone(&[&words[..], &["--nonsense"]].concat());
-        assert_eq!((code, usage.contains("--nonsense")), (Some(2), true), "{words:?}: {usage}");
-    }
-    assert!(commands.len() >= 10, "{commands:?}");
 }
 
 /// The names of an object's members.

@@ -40,7 +40,7 @@ pub(crate) fn compile(
     let apps = app::apps(&file.app, environment, report);
     let rules = app::rules(file, report);
     if let (Some(login), Some(rules)) = (&login, &rules) {
-        risk::login_behind_its_own_gate(login, rules, report);
+        risk::login_behind_its_own_gate(login, rules, &apps, report);
     }
     risk::warn(file, report);
 

@@ -49,6 +49,7 @@ pub use upstream::{Endpoint, Protocol, Upstream};
 
 use std::io;
 use std::path::Path;
+use std::string::FromUtf8Error;
 
 use crate::problem::{Fault, unread};
 
@@ -75,21 +76,39 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Unusable> 
     let name = path.display().to_string();
     let contents = std::fs::read(path);
     let file = SourceFile::new(path, contents.as_deref().ok());
-    let text = contents
-        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into()));
-    let mut loaded = match text {
-        Ok(text) => parse(&name, &text, environment),
-        Err(error) => {
-            let fault = Fault::new(unread(&error));
-            let hint = "name the configuration with --config, or start where proxy.toml is";
-            let problems = vec![Problem::of_file(&name, fault.hint(hint))];
-            Err(Unusable { problems, files: Vec::new() })
-        }
+    let refuse = |problem| Err(Unusable { problems: vec![problem], files: Vec::new() });
+    let mut loaded = match contents.map(String::from_utf8) {
+        Ok(Ok(text)) => parse(&name, &text, environment),
+        Ok(Err(error)) => refuse(not_utf8(&name, &error)),
+        Err(error) => refuse(Problem::of_file(&name, unopened(path, &error))),
     };
     match &mut loaded {
         Ok(Loaded { files, .. }) | Err(Unusable { files, .. }) => files.insert(0, file),
     }
     loaded
+}
+
+fn unopened(path: &Path, error: &io::Error) -> Fault {
+    let hint = match error.kind() {
+        io::ErrorKind::IsADirectory => {
+            format!("name the file in it: --config {}", path.join("proxy.toml").display())
+        }
+        io::ErrorKind::PermissionDenied => "let the user who runs Foregate read it".to_owned(),
+        _ => "name the configuration with --config, or start where proxy.toml is".to_owned(),
+    };
+    Fault::new(unread(error)).hint(hint)
+}
+
+/// With the place of the first byte that does not belong there.
+fn not_utf8(file: &str, error: &FromUtf8Error) -> Problem {
+    let bytes = error.as_bytes();
+    let before = String::from_utf8_lossy(&bytes[..error.utf8_error().valid_up_to()]);
+    let is_utf16 = bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]);
+    let message = if is_utf16 { "it is UTF-16 text" } else { "it is not UTF-8 text" };
+    let problem = Problem::of_file(file, Fault::new(message).hint("save it as UTF-8"));
+    let line = before.split('\n').count();
+    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+    Problem { line: u32::try_from(line).ok(), column: u32::try_from(column).ok(), ..problem }
 }
 
 /// Where the file at `path`, sound or not, has the admin listener; `None` where it is switched off,

@@ -21,7 +21,7 @@ pub(crate) use app::{Access, App, Condition, ConditionKind, CookieMode, Matcher}
 /// Foregate's configuration. `session.secrets` and one `[[app]]` are required, nothing else is.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, expecting = "a table")]
-#[schemars(rename = "proxy.toml", deny_unknown_fields, extend("required" = ["app"]))]
+#[schemars(rename = "proxy.toml", deny_unknown_fields, extend("required" = ["session", "app"]))]
 pub(crate) struct File {
     pub(crate) server: Server,
     pub(crate) limits: Limits,
@@ -145,14 +145,14 @@ pub(crate) struct CertificateFiles {
 /// The session cookie.
 #[derive(Deserialize, JsonSchema)]
 #[serde(default, expecting = "a table")]
-#[schemars(deny_unknown_fields)]
+#[schemars(deny_unknown_fields, extend("required" = ["secrets"]))]
 pub(crate) struct Session {
     /// The library that writes the cookie. `auto`: both are read, and what was opened is sealed again
     /// in the form in which it came.
     pub(crate) format: Format,
     /// The secrets that the apps seal their sessions with, `NEXTAUTH_SECRET` or `AUTH_SECRET`.
-    /// Required. The first seals, every one opens: to rotate, put the new one in front, and take the
-    /// old one out when its sessions have ended.
+    /// The first seals, every one opens: to rotate, add the new one behind, put it in front once
+    /// every app reads it, and take the old one out when its sessions have ended.
     #[schemars(example = json!([{ "env": "NEXTAUTH_SECRET" }]))]
     pub(crate) secrets: Vec<SecretSource>,
     /// Takes secrets of fewer than 16 bytes, and such as everybody knows. For tests.

@@ -1,5 +1,7 @@
 //! The JSON Schema of proxy.toml, for editors, for docs/reference.md and for "did you mean".
 
+mod bounds;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
@@ -10,10 +12,12 @@ use crate::raw;
 /// The JSON Schema (draft 2020-12) of proxy.toml: every key with its meaning, its default where it
 /// has one, and examples. Keys whose feature does not exist yet are not in it.
 ///
-/// It says less than `check` where a value must agree with another one, or is more than its shape.
+/// It says less than `check` where a value must agree with one of another table, or is more than a
+/// pattern can tell.
 pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(raw::File).to_value();
     tidy(&mut schema);
+    bounds::add(&mut schema);
     schema
 }
 

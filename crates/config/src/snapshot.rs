@@ -112,6 +112,19 @@ impl TrustedProxies {
         self.networks.iter().any(|network| network.contains(&peer))
     }
 
+    /// Whether nobody is believed.
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty() && !self.unix
+    }
+
+    /// Who is believed and was not `before`, as the file would name it.
+    pub fn beyond(&self, before: &Self) -> Vec<String> {
+        let is_known = |new: &&IpNet| before.networks.iter().any(|known| known.contains(*new));
+        let networks = self.networks.iter().filter(|new| !is_known(new)).map(IpNet::to_string);
+        let unix = (self.unix && !before.unix).then(|| "unix".to_owned());
+        networks.chain(unix).collect()
+    }
+
     /// Whether a peer on a unix socket is believed.
     pub fn contains_unix(&self) -> bool {
         self.unix
@@ -163,6 +176,17 @@ pub struct RuleText {
     pub path: String,
     /// Where it begins, from 1; `None` where a variable set it.
     pub line: Option<u32>,
+}
+
+/// `the rule on line 31 (/admin/:path*)`, since nobody counts rules, least of all from 0.
+impl fmt::Display for RuleText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = &self.path;
+        match self.line {
+            Some(line) => write!(f, "the rule on line {line} ({path})"),
+            None => write!(f, "the rule for {path}"),
+        }
+    }
 }
 
 /// What the app sees of the session cookie.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use foregate_config::{Environment, Problem, Severity};
 
 use crate::BAD_CONFIGURATION;
+use crate::print::print;
 
 pub(crate) fn command(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let (ok, problems) = match foregate_config::load(path, &Environment::of_process()) {
@@ -13,12 +14,13 @@ pub(crate) fn command(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
         Err(unusable) => (false, unusable.problems),
     };
     if json {
-        println!("{}", serde_json::json!({ "ok": ok, "problems": problems }));
+        let told = serde_json::json!({ "ok": ok, "problems": problems });
+        print(|out| writeln!(out, "{told}"))?;
     } else {
-        for problem in &problems {
-            println!("{problem}");
-        }
-        println!("{}", summary(path, &problems));
+        print(|out| {
+            problems.iter().try_for_each(|problem| writeln!(out, "{problem}"))?;
+            writeln!(out, "{}", summary(path, &problems))
+        })?;
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(BAD_CONFIGURATION) })
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::explain::{HeaderLine, Url};
+
 /// A reverse proxy for apps that share one NextAuth.js or Auth.js login.
 ///
 /// It opens the session cookie, keeps the access token in it fresh, decides who may pass, and hands
@@ -34,7 +36,9 @@ pub(crate) enum Command {
     /// Say everything that is wrong with a configuration, and what is risky.
     ///
     /// Exit code 0: it can be used. 2: it cannot.
-    #[command(after_help = "Example:\n  foregate check --json | jq '.problems[].message'")]
+    #[command(
+        after_help = "Examples:\n  foregate check\n  foregate check --config /etc/foregate/proxy.toml --json"
+    )]
     Check {
         #[command(flatten)]
         config: Config,
@@ -47,7 +51,7 @@ pub(crate) enum Command {
     /// Nothing is sent. Scheme and host of the URL name the app; what follows is taken byte for byte,
     /// as it would stand in a request line.
     #[command(
-        after_help = "Examples:\n  foregate explain https://app.example.com/admin --role admin\n  foregate explain 'https://app.example.com/a%2fb' --json | jq .reason"
+        after_help = "Examples:\n  foregate explain https://app.example.com/admin --role admin\n  foregate explain https://app.example.com/ --cookie \"$(cat cookie.txt)\"\n  foregate explain 'https://app.example.com/a%2fb' --method POST --json"
     )]
     Explain(ExplainArgs),
     /// Open or write session cookies with the configured secrets.
@@ -63,8 +67,8 @@ pub(crate) enum Command {
     /// Exit code 0: it is. 1: it is not, or did not answer within 3 s.
     #[command(after_help = HEALTH)]
     Health {
-        /// The admin listener, as `http://host:port` or `unix:/path`; by default server.admin of the
-        /// configuration.
+        /// The admin listener, as `http://host:port`, `host:port` or `unix:/path`; by default
+        /// server.admin of the configuration.
         #[arg(long, value_name = "URL")]
         admin: Option<String>,
         /// Where to read server.admin; by default proxy.toml, where there is one.
@@ -92,8 +96,16 @@ pub(crate) enum Command {
     },
 }
 
+const DECODE: &str = "Examples:
+  foregate session decode < cookie.txt
+  foregate session decode --name __Secure-next-auth.session-token --json < token.txt
+
+cookie.txt holds what a browser shows as the Cookie header of a request, token.txt the value of one
+cookie. Both are a session: delete them afterwards.";
+
 const HEALTH: &str = "Examples:
   foregate health
+  foregate health --admin 127.0.0.1:9901
   foregate health --admin unix:/run/foregate/admin.sock
 
 As a probe of Docker:
@@ -116,19 +128,21 @@ pub(crate) struct ExplainArgs {
     #[command(flatten)]
     pub(crate) config: Config,
     /// What the visitor asks for.
-    pub(crate) url: String,
+    pub(crate) url: Url,
+    /// The request's method.
     #[arg(long, default_value = "GET")]
     pub(crate) method: String,
     /// A header of the request, as often as it takes.
-    #[arg(long = "header", value_name = "'NAME: VALUE'")]
-    pub(crate) headers: Vec<String>,
-    /// A `Cookie` header's value.
-    #[arg(long)]
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<HeaderLine>,
+    /// A `Cookie` header's value, as `session mint` prints it and browsers show it.
+    #[arg(long, conflicts_with_all = ["roles", "claims"])]
     pub(crate) cookie: Option<String>,
     /// Stands for a fresh session with this role, as often as it takes.
     #[arg(long = "role", value_name = "ROLE")]
     pub(crate) roles: Vec<String>,
-    /// Stands for a session with these claims: a file with a JSON object; `-` reads stdin.
+    /// Stands for a session with these claims: a file with the cookie's payload, as `session decode`
+    /// prints it; `-` reads stdin.
     #[arg(long, value_name = "FILE")]
     pub(crate) claims: Option<PathBuf>,
     /// The time to judge by, in seconds since 1970, instead of the clock.
@@ -144,7 +158,7 @@ pub(crate) enum SessionCommand {
     /// Open the `Cookie` header's value that stands on stdin, and show its claims whole.
     ///
     /// Exit code 0: it opened. 1: it did not.
-    #[command(after_help = "Example:\n  pbpaste | foregate session decode --json | jq .claims")]
+    #[command(after_help = DECODE)]
     Decode {
         #[command(flatten)]
         config: Config,
@@ -165,7 +179,7 @@ pub(crate) enum SessionCommand {
     Mint {
         #[command(flatten)]
         config: Config,
-        /// A JSON object; `-` reads stdin.
+        /// A file with the cookie's payload, as `session decode` prints it; `-` reads stdin.
         #[arg(long, value_name = "FILE")]
         claims: PathBuf,
         /// Which library's form to write; by default the configured one, else v4's.

@@ -1,9 +1,10 @@
 //! `foregate explain`: which app, which rule, which decision and why, for a person or a script.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::str::FromStr;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use foregate_config::{RuleText, Snapshot};
 use foregate_policy::Access;
 use foregate_proxy::{Explanation, Forwarded, Question, Refusing};
@@ -12,83 +13,98 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 use crate::cli::ExplainArgs;
-use crate::session::{at, freshness_word};
-use crate::{input, load};
+use crate::load;
+use crate::print::print;
+use crate::session::{at, freshness_word, from_claims, from_text, is_bare_token, without_name};
 
 pub(crate) fn command(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let snapshot = match load(&arguments.config.path) {
         Ok(loaded) => loaded.snapshot,
         Err(code) => return Ok(code),
     };
-    let url = Url::split(&arguments.url)?;
+    let url = &arguments.url;
     let now = at(arguments.now);
     let session = stand_in(arguments, &snapshot)?;
     let stands_in = session.is_some();
-    let explanation = foregate_proxy::explain(
+    let mut explanation = foregate_proxy::explain(
         &snapshot,
         Question {
             method: &arguments.method,
             scheme: url.scheme,
-            target: url.target,
-            headers: headers(arguments, &url)?,
+            target: &url.target,
+            headers: headers(arguments)?,
             session,
             granted: &arguments.roles,
             now,
         },
     );
-    let told = Told { explanation, snapshot: &snapshot, arguments, stands_in, now };
-    let mut out = std::io::stdout().lock();
-    if arguments.json {
-        writeln!(out, "{}", told.json())?;
-    } else {
-        told.tell(&mut out)?;
+    if arguments.cookie.as_deref().is_some_and(|cookie| is_bare_token(cookie.as_bytes())) {
+        let note = "--cookie looks like a bare token: put the name of its cookie and = in front";
+        explanation.notes.push(note.to_owned());
     }
+    let told = Told { explanation, snapshot: &snapshot, arguments, stands_in, now };
+    print(|out| if arguments.json { writeln!(out, "{}", told.json()) } else { told.tell(out) })?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// What `--claims` and `--role` say instead of a cookie.
 fn stand_in(arguments: &ExplainArgs, snapshot: &Snapshot) -> anyhow::Result<Option<Session>> {
-    let claims = match &arguments.claims {
-        Some(file) => input(file)?,
-        None if arguments.roles.is_empty() => return Ok(None),
-        None => r#"{"sub":"somebody"}"#.to_owned(),
-    };
-    Ok(Some(snapshot.keyring.session_from_claims(&claims, None).context("the claims")?))
+    match &arguments.claims {
+        Some(file) => from_claims(file, snapshot, None).map(Some),
+        None if arguments.roles.is_empty() => Ok(None),
+        None => from_text(r#"{"sub":"somebody"}"#, snapshot, None).map(Some),
+    }
 }
 
 /// A URL whose tail is taken byte for byte, as it would stand in a request line.
-struct Url<'u> {
-    scheme: &'u str,
-    authority: &'u str,
-    target: &'u str,
+#[derive(Clone)]
+pub(crate) struct Url {
+    scheme: &'static str,
+    host: HeaderValue,
+    target: String,
 }
 
-impl<'u> Url<'u> {
-    fn split(text: &'u str) -> anyhow::Result<Self> {
-        let Some((scheme, rest)) = text.split_once("://") else {
-            bail!("{text}: a URL begins with http:// or https://");
+impl FromStr for Url {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let schemes = ["http", "https"].into_iter();
+        let split = |scheme| Some((scheme, text.strip_prefix(scheme)?.strip_prefix("://")?));
+        let Some((scheme, rest)) = schemes.filter_map(split).next() else {
+            return Err("a URL begins with http:// or https://".to_owned());
         };
-        if !matches!(scheme, "http" | "https") {
-            bail!("{text}: a URL begins with http:// or https://");
-        }
         let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
-        let target = if target.is_empty() { "/" } else { target };
-        Ok(Self { scheme, authority, target })
+        let target = if target.is_empty() { "/" } else { target }.to_owned();
+        let host = authority.parse().map_err(|_| "no header takes this host".to_owned())?;
+        Ok(Self { scheme, host, target })
     }
 }
 
-fn headers(arguments: &ExplainArgs, url: &Url<'_>) -> anyhow::Result<HeaderMap> {
+/// A header as curl takes it.
+#[derive(Clone)]
+pub(crate) struct HeaderLine(HeaderName, HeaderValue);
+
+impl FromStr for HeaderLine {
+    type Err = String;
+
+    fn from_str(line: &str) -> Result<Self, String> {
+        let (name, value) = line.split_once(':').ok_or("expected 'Name: value'")?;
+        let name = name.trim().parse().map_err(|_| "what stands before the colon is no name")?;
+        let value = value.trim().parse().map_err(|_| "no header takes this value")?;
+        Ok(Self(name, value))
+    }
+}
+
+fn headers(arguments: &ExplainArgs) -> anyhow::Result<HeaderMap> {
     let mut headers = HeaderMap::new();
-    let host = HeaderValue::from_str(url.authority).context("the URL's host")?;
-    headers.insert(header::HOST, host);
-    for line in &arguments.headers {
-        let (name, value) = line.split_once(':').with_context(|| format!("{line}: no colon"))?;
-        let name: HeaderName = name.trim().parse().with_context(|| format!("{line}: its name"))?;
-        headers.append(name, value.trim().parse().with_context(|| format!("{line}: its value"))?);
+    headers.insert(header::HOST, arguments.url.host.clone());
+    for HeaderLine(name, value) in &arguments.headers {
+        headers.append(name, value.clone());
     }
     if let Some(cookie) = &arguments.cookie {
-        headers.append(header::COOKIE, cookie.parse().context("the cookie")?);
+        let value = HeaderValue::from_bytes(without_name(cookie.as_bytes()));
+        headers.append(header::COOKIE, value.context("no header takes what --cookie has")?);
     }
     Ok(headers)
 }
@@ -166,11 +182,15 @@ impl Told<'_> {
         self.explanation.app.map(|app| self.snapshot.apps[app].host.as_str())
     }
 
+    fn named(&self, index: usize) -> String {
+        self.rule_text(index).map_or_else(|| "a rule".to_owned(), RuleText::to_string)
+    }
+
     fn rule_text(&self, index: usize) -> Option<&RuleText> {
         self.snapshot.apps[self.explanation.app?].rules.get(index)
     }
 
-    fn tell(&self, out: &mut impl Write) -> std::io::Result<()> {
+    fn tell(&self, out: &mut dyn Write) -> io::Result<()> {
         let explanation = &self.explanation;
         match &explanation.refused {
             None => writeln!(out, "pass")?,
@@ -194,7 +214,7 @@ impl Told<'_> {
             writeln!(out, "decides   {}", self.named(index))?;
         }
         if let Some(session) = &explanation.session {
-            let subject = session.subject().unwrap_or_default();
+            let subject = session.subject().unwrap_or_else(|| "no sub".into());
             let roles = self.roles(session).join(", ");
             let freshness = freshness_word(session, self.snapshot, self.now);
             writeln!(out, "session   {subject}, roles [{roles}], access token {freshness}")?;
@@ -213,20 +233,9 @@ impl Told<'_> {
         }
         Ok(())
     }
-
-    /// `rule 2, line 31 (/admin/:path*)`
-    fn named(&self, index: usize) -> String {
-        match self.rule_text(index) {
-            Some(RuleText { path, line: Some(line) }) => {
-                format!("rule {index}, line {line} ({path})")
-            }
-            Some(RuleText { path, line: None }) => format!("rule {index} ({path})"),
-            None => format!("rule {index}"),
-        }
-    }
 }
 
-fn tell_refusal(out: &mut impl Write, refused: &Refusing) -> std::io::Result<()> {
+fn tell_refusal(out: &mut dyn Write, refused: &Refusing) -> io::Result<()> {
     let Refusing { reason, status, location, detail } = refused;
     match location {
         Some(location) => writeln!(out, "refuse    {reason}: {status} to {location}")?,

@@ -12,14 +12,15 @@ use foregate_config::{Environment, Listen};
 use http::Uri;
 
 use crate::FAILED;
+use crate::print::print;
 
 pub(crate) fn command(admin: Option<&str>, config: Option<&Path>) -> anyhow::Result<ExitCode> {
     let admin = match admin {
-        Some(url) => Admin::parse(url)?,
+        Some(url) => Admin::parse(url).with_context(|| format!("--admin {url}"))?,
         None => configured(config)?,
     };
     let (status, said) = ask(&admin).with_context(|| format!("no answer from {admin}"))?;
-    println!("{said}");
+    print(|out| writeln!(out, "{said}"))?;
     Ok(if status == 200 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
@@ -42,13 +43,17 @@ impl std::fmt::Display for Admin {
 impl Admin {
     fn parse(url: &str) -> anyhow::Result<Self> {
         if let Some(path) = url.strip_prefix("unix:") {
-            ensure!(path.starts_with('/'), "expected unix: and an absolute path");
+            ensure!(path.starts_with('/'), EXPECTED);
             return Ok(Self::Unix(path.into()));
         }
-        let parsed: Uri = url.parse().ok().context("expected http://host:port or unix:/path")?;
-        ensure!(parsed.scheme_str() == Some("http"), "the admin listener speaks http or unix:");
-        let authority = parsed.authority().context("expected a host and a port")?;
-        let port = authority.port_u16().unwrap_or(80);
+        let parsed: Option<Uri> = url.parse().ok();
+        let authority = parsed.as_ref().and_then(Uri::authority).context(EXPECTED)?;
+        let port = match (parsed.as_ref().and_then(Uri::scheme_str), authority.port_u16()) {
+            (Some("http"), port) => port.unwrap_or(80),
+            // `127.0.0.1:9901`, as server.admin has it.
+            (None, Some(port)) => port,
+            _ => bail!(EXPECTED),
+        };
         Ok(Self::Tcp(format!("{}:{port}", authority.host())))
     }
 
@@ -67,6 +72,9 @@ impl Admin {
         }
     }
 }
+
+const EXPECTED: &str =
+    "expected server.admin: http://host:port, host:port, or unix: and an absolute path";
 
 /// What the configuration says, even one that is broken otherwise: the gate that is asked about may
 /// run on the one before.
@@ -150,8 +158,12 @@ mod tests {
         check("http://foregate", Some("http://foregate:80"));
         check("unix:/run/admin.sock", Some("unix:/run/admin.sock"));
         check("unix:admin.sock", None);
-        check("https://127.0.0.1:9901", None);
-        check("127.0.0.1:9901", None);
+        check("127.0.0.1:9901", Some("http://127.0.0.1:9901"));
+        check("localhost:9901", Some("http://localhost:9901"));
+        check("[::1]:9901", Some("http://[::1]:9901"));
+        for unclear in ["https://127.0.0.1:9901", "9901", "localhost", "/run/admin.sock", ""] {
+            check(unclear, None);
+        }
     }
 
     #[test]

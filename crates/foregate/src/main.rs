@@ -6,10 +6,13 @@ mod completions;
 mod demo;
 mod explain;
 mod health;
+mod opened;
+mod print;
 mod reload;
 mod run;
 mod schema;
 mod session;
+mod systemd;
 mod telemetry;
 mod workers;
 
@@ -18,16 +21,19 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
 use foregate_config::{Environment, Loaded, Unusable};
 
 use crate::cli::{Cli, Command};
+use crate::print::complain;
 
 /// The system's allocator costs three hundredths more of a request's CPU time (`cargo xtask bench`).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let cli = Cli::try_parse().unwrap_or_else(|error| with_tip(error).exit());
+    let done = match cli.command {
         Command::Run { config } => run::command(&config.path),
         Command::Check { config, json } => check::command(&config.path, json),
         Command::Explain(arguments) => explain::command(&arguments),
@@ -38,9 +44,20 @@ fn main() -> ExitCode {
         Command::Completions { shell } => completions::command(shell),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        complain(format_args!("error: {error:#}"));
         ExitCode::from(FAILED)
     })
+}
+
+/// Most programs take their file without a flag.
+fn with_tip(mut error: clap::Error) -> clap::Error {
+    let file = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(name)) if name.ends_with(".toml") => name.clone(),
+        _ => return error,
+    };
+    let tip = format!("the configuration is named by '--config {file}'");
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    error
 }
 
 /// Exit code of a run that went wrong; 2 is for the configuration and for usage.
@@ -65,7 +82,7 @@ fn load(path: &Path) -> Result<Loaded, ExitCode> {
 fn usable(loaded: Result<Loaded, Unusable>) -> Result<Loaded, ExitCode> {
     loaded.map_err(|unusable| {
         for problem in unusable.problems {
-            eprintln!("{problem}");
+            complain(problem);
         }
         ExitCode::from(BAD_CONFIGURATION)
     })

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use foregate_config::{Problem, Severity};
 use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
@@ -28,4 +29,19 @@ pub(crate) fn start() {
 /// nobody asked for. So only their errors are heard, whatever the levels are.
 fn may_speak(metadata: &Metadata<'_>) -> bool {
     metadata.target().starts_with("foregate") || *metadata.level() <= Level::ERROR
+}
+
+/// One line for a problem of the configuration.
+pub(crate) fn tell(problem: &Problem) {
+    let Problem { severity, file, line, column, key, message, hint } = problem;
+    let (line, column, hint) = (*line, *column, hint.as_deref());
+    const TARGET: &str = "foregate::config";
+    match severity {
+        Severity::Error => {
+            tracing::error!(target: TARGET, file, line, column, key, hint, "{message}");
+        }
+        Severity::Warning => {
+            tracing::warn!(target: TARGET, file, line, column, key, hint, "{message}");
+        }
+    }
 }

@@ -333,13 +333,15 @@ mod tests {
             let cookies = Cookies::parse([line.as_bytes()]);
             ring.open(&cookies, late).map(|_| ()).unwrap_err()
         };
+        let expired =
+            NoSession::Expired { sealed_at: Some(NOW), expires_at: UnixSeconds(NOW.0 + 3600) };
         assert_eq!(reason(""), NoSession::Absent);
         assert_eq!(reason("a=b; next-auth.session-token="), NoSession::Absent);
-        assert_eq!(reason(&format!("next-auth.session-token={a}")), NoSession::Expired);
+        assert_eq!(reason(&format!("next-auth.session-token={a}")), expired);
         let line = format!("authjs.session-token=x; next-auth.session-token={a}");
-        assert_eq!(reason(&line), NoSession::Expired);
+        assert_eq!(reason(&line), expired);
         let line = format!("authjs.session-token={b}; next-auth.session-token=x");
-        assert_eq!(reason(&line), NoSession::Expired);
+        assert_eq!(reason(&line), expired);
         let line = format!("next-auth.session-token={}", a.replace('.', ".A"));
         assert_eq!(reason(&line), InvalidReason::Malformed.into());
     }

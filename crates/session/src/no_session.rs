@@ -1,5 +1,7 @@
 //! Why there is no session. To the visitor all of it means the same: signed out.
 
+use crate::time::UnixSeconds;
+
 /// Why cookies gave no session. Says nothing of what stood in them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoSession {
@@ -8,10 +10,18 @@ pub enum NoSession {
     Absent,
     /// Sealed by us, but its `exp` is 15 s or more ago.
     #[error("expired")]
-    Expired,
+    Expired {
+        /// Its `iat`.
+        sealed_at: Option<UnixSeconds>,
+        /// Its `exp`.
+        expires_at: UnixSeconds,
+    },
     /// Sealed by us, but its `nbf` is more than 15 s ahead.
     #[error("not yet valid")]
-    NotYetValid,
+    NotYetValid {
+        /// Its `nbf`.
+        valid_from: UnixSeconds,
+    },
     /// Not a session cookie, not sealed by us, or altered.
     #[error("{0}")]
     Invalid(InvalidReason),
@@ -33,8 +43,8 @@ impl NoSession {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Absent => "absent",
-            Self::Expired => "expired",
-            Self::NotYetValid => "not_yet_valid",
+            Self::Expired { .. } => "expired",
+            Self::NotYetValid { .. } => "not_yet_valid",
             Self::Invalid(_) | Self::NoIdentity => "invalid",
             Self::BadToken => "bad_token",
             Self::Outranked => "outranked",
@@ -43,7 +53,10 @@ impl NoSession {
 
     /// Of two reasons for one request the one that says more: the first, but that it expired.
     pub(crate) fn or(self, next: Self) -> Self {
-        if self == Self::Absent || next == Self::Expired { next } else { self }
+        match (self, next) {
+            (Self::Absent, _) | (_, Self::Expired { .. }) => next,
+            _ => self,
+        }
     }
 
     /// What happened, in words for the operator.

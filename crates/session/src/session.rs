@@ -206,8 +206,10 @@ impl Session {
         }
     }
 
-    /// Whether the payload stands for somebody.
-    pub(crate) fn has_identity(&self) -> bool {
+    /// Whether the payload stands for somebody: it has one of `sub`, `email`, `user` and an access
+    /// token. One that does not is no session.
+    #[must_use]
+    pub fn has_identity(&self) -> bool {
         let told = |claim: Claim<'_>| !matches!(claim.text(), "null" | "\"\"" | "false");
         self.tokens.access.is_some()
             || ["sub", "email", "user"]
@@ -251,12 +253,14 @@ pub(crate) fn valid_claims(payload: Vec<u8>, now: UnixSeconds) -> Result<Claims,
         Some(claim) => claim.as_f64().map(Some).ok_or(InvalidReason::BadClaim(name)),
     };
     let now = now.0 as f64;
+    let whole = |seconds: f64| UnixSeconds(seconds.floor() as i64);
     time("iat")?;
-    if time("nbf")?.is_some_and(|nbf| nbf > now + TOLERANCE_SECONDS) {
-        return Err(NoSession::NotYetValid);
+    if let Some(nbf) = time("nbf")?.filter(|nbf| *nbf > now + TOLERANCE_SECONDS) {
+        return Err(NoSession::NotYetValid { valid_from: whole(nbf) });
     }
-    if time("exp")?.is_some_and(|exp| exp <= now - TOLERANCE_SECONDS) {
-        return Err(NoSession::Expired);
+    if let Some(exp) = time("exp")?.filter(|exp| *exp <= now - TOLERANCE_SECONDS) {
+        let sealed_at = jwt::time(&claims, "iat");
+        return Err(NoSession::Expired { sealed_at, expires_at: whole(exp) });
     }
     Ok(claims)
 }
@@ -373,10 +377,16 @@ mod tests {
         };
         let bad = |name| Err(InvalidReason::BadClaim(name).into());
         check(r#"{"exp":986,"nbf":1015,"iat":5000}"#, Ok(()));
-        check(r#"{"exp":985}"#, Err(NoSession::Expired));
+        let expired = |sealed_at: Option<i64>, expires_at| {
+            let sealed_at = sealed_at.map(UnixSeconds);
+            Err(NoSession::Expired { sealed_at, expires_at: UnixSeconds(expires_at) })
+        };
+        let ahead = || Err(NoSession::NotYetValid { valid_from: UnixSeconds(1016) });
+        check(r#"{"exp":985}"#, expired(None, 985));
+        check(r#"{"exp":984.5,"iat":900}"#, expired(Some(900), 984));
         check(r#"{"exp":985.5}"#, Ok(()));
-        check(r#"{"nbf":1016}"#, Err(NoSession::NotYetValid));
-        check(r#"{"exp":1,"nbf":1016}"#, Err(NoSession::NotYetValid));
+        check(r#"{"nbf":1016}"#, ahead());
+        check(r#"{"exp":1,"nbf":1016.5}"#, ahead());
         check(r#"{"exp":1,"nbf":"1"}"#, bad("nbf"));
         check(r#"{"exp":1,"iat":null}"#, bad("iat"));
         check(r#"{"exp":1e999}"#, Ok(()));

@@ -159,7 +159,7 @@ fn a_login_page_behind_its_own_gate_cannot_be_started_with() {
         assert_eq!(output.status.code(), Some(2), "{command}");
         let told = [output.stdout, output.stderr].concat();
         let told = String::from_utf8(told).unwrap();
-        let why = "login.url: app[0] guards this URL, so nobody could ever sign in";
+        let why = "login.url: the access of auth.example.com guards this URL, so nobody could ever sign in";
         let hint = "hint: add a rule above it: path = \"/login\", access = \"public\"";
         assert!(told.contains(why) && told.contains(hint), "{command}: {told}");
     }

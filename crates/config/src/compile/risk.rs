@@ -7,11 +7,16 @@ use crate::key::Key;
 use crate::problem::Fault;
 use crate::raw::{self, SameSite};
 use crate::report::Report;
-use crate::snapshot::Login;
+use crate::snapshot::{App, Login};
 use crate::value;
 
 /// A visitor without a session would be sent in circles.
-pub(super) fn login_behind_its_own_gate(login: &Login, rules: &Rules, report: &mut Report) {
+pub(super) fn login_behind_its_own_gate(
+    login: &Login,
+    rules: &Rules,
+    apps: &[App],
+    report: &mut Report,
+) {
     let target = &login.url[url::Position::BeforePath..];
     let authority = &login.url[url::Position::BeforeHost..url::Position::AfterPort];
     let head = Head::parse(RawHead {
@@ -33,10 +38,12 @@ pub(super) fn login_behind_its_own_gate(login: &Login, rules: &Rules, report: &m
     // An unknown host is somebody else's.
     let Ok(route) = rules.route(&head) else { return };
     if route.without_session().is_err() {
-        let app = Key::of("app").index(route.app());
-        let key = route.rule().map_or_else(|| app.clone(), |rule| app.name("rule").index(rule));
-        let key = report.as_in_the_file(&key);
-        let fault = Fault::new(format!("{key} guards this URL, so nobody could ever sign in"));
+        let app = &apps[route.app()];
+        let guard = match route.rule().and_then(|rule| app.rules.get(rule)) {
+            Some(rule) => rule.to_string(),
+            None => format!("the access of {}", app.host),
+        };
+        let fault = Fault::new(format!("{guard} guards this URL, so nobody could ever sign in"));
         let path = head.path().as_str();
         let hint = format!("add a rule above it: path = {path:?}, access = \"public\"");
         report.error(&Key::of("login.url"), fault.hint(hint));
