@@ -1,6 +1,7 @@
 //! The documents, held to the program: the reference, the words for reasons, the commands that pages
-//! show, and what a schema validator says. The configurations and recipes are in `recipes`.
+//! show, what operators watch and do, and what a schema validator says. The configurations and recipes are in `recipes`.
 
+mod operating;
 mod operator;
 mod reference;
 mod shown;

@@ -55,6 +55,7 @@ fn status_of(name: &str) -> Option<u16> {
         ("MISDIRECTED_REQUEST", 421),
         ("REQUEST_HEADER_FIELDS_TOO_LARGE", 431),
         ("BAD_GATEWAY", 502),
+        ("SERVICE_UNAVAILABLE", 503),
         ("GATEWAY_TIMEOUT", 504),
     ];
     known.into_iter().find(|(known, _)| *known == name).map(|(_, status)| status)
