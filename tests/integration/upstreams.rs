@@ -95,11 +95,21 @@ async fn an_upstream_that_cannot_prove_who_it_is_gets_nothing() {
     let front = Front::start(origin.address(), &certificates, &[]).await;
     let (port, ours) = (front.port(), certificates.authority().display());
     let theirs = others.authority().display();
-    for upstream in [
-        format!("\"https://localhost:{port}\"\nupstream_ca = \"{theirs}\""),
-        format!("\"https://127.0.0.1:{port}\"\nupstream_ca = \"{ours}\""),
-        format!("\"https://localhost:{port}\""),
-        format!("\"https://localhost:{}\"\nupstream_ca = \"{ours}\"", origin.address().port()),
+    let plain = origin.address().port();
+    for (upstream, words) in [
+        (
+            format!("\"https://localhost:{port}\"\nupstream_ca = \"{theirs}\""),
+            "is not signed by the authority of its name that upstream_ca has",
+        ),
+        (
+            format!("\"https://127.0.0.1:{port}\"\nupstream_ca = \"{ours}\""),
+            "the server's certificate is not for 127.0.0.1, but for localhost",
+        ),
+        (format!("\"https://localhost:{port}\""), "no connection to the app: "),
+        (
+            format!("\"https://localhost:{plain}\"\nupstream_ca = \"{ours}\""),
+            "http:// instead of https:// may be meant",
+        ),
     ] {
         let gate = before(&upstream).await;
         let answer = Browser::new(gate.address()).fetch(&format!("{APP}/about")).await;
@@ -108,6 +118,7 @@ async fn an_upstream_that_cannot_prove_who_it_is_gets_nothing() {
             (502, &"upstream_unreachable".into()),
             "{upstream}"
         );
+        gate.logged(|log| log.contains(words)).await;
     }
     assert!(origin.seen().is_empty());
 }

@@ -2,6 +2,8 @@
 //! same origin, in turn. What counts is the CPU time of the proxy's process for one request: this
 //! holds on noisy machines, where the wall clock does not.
 
+mod footprint;
+mod ledgers;
 mod load;
 mod process;
 
@@ -12,6 +14,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, ensure};
 use foregate_stage::{random, seal_v4, seal_v5};
 
+pub(crate) use crate::bench::footprint::footprint;
+pub(crate) use crate::bench::ledgers::ledgers;
 use crate::bench::load::{Load, Origin};
 use crate::bench::process::Server;
 use crate::build;
@@ -29,9 +33,14 @@ pub(crate) fn run(requests: usize) -> anyhow::Result<()> {
     ])?;
     let program = build(true)?;
     let origin = Origin::start()?;
+    in_a_folder(|directory| measure(requests, &program, origin.address, directory))
+}
+
+/// Measures with a folder for files, which goes afterwards.
+fn in_a_folder(measure: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let directory = std::env::temp_dir().join(format!("foregate-bench-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
-    let measured = measure(requests, &program, origin.address, &directory);
+    let measured = measure(&directory);
     std::fs::remove_dir_all(&directory)?;
     measured
 }

@@ -3,9 +3,11 @@
 
 mod bench;
 mod fuzz;
+mod kubernetes;
 mod needs;
 mod test;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -26,8 +28,8 @@ enum Task {
         /// Only what runs offline and in under three minutes; says what it leaves out.
         #[arg(long, conflicts_with = "full")]
         quick: bool,
-        /// With Envoy (40 MB), Keycloak (330 MB), and half a minute of fuzzing for each parser of
-        /// outside bytes, too.
+        /// With Envoy (40 MB), Keycloak (330 MB), a Kubernetes node (built in 12 min), and half a
+        /// minute of fuzzing for each parser of outside bytes, too.
         #[arg(long)]
         full: bool,
     },
@@ -44,6 +46,12 @@ enum Task {
         /// Requests in each of the nine rounds.
         #[arg(long, default_value_t = 20_000)]
         requests: usize,
+        /// What it costs to have it instead: start-up, memory, size.
+        #[arg(long, conflicts_with = "requests")]
+        footprint: bool,
+        /// What each ledger costs instead, and a million entries.
+        #[arg(long, conflicts_with_all = ["requests", "footprint"])]
+        ledgers: bool,
     },
 }
 
@@ -52,7 +60,9 @@ fn main() -> anyhow::Result<()> {
         Task::Test { quick: true, .. } => test::quick(),
         Task::Test { full, .. } => test::all(full),
         Task::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
-        Task::Bench { requests } => bench::run(requests),
+        Task::Bench { footprint: true, .. } => bench::footprint(),
+        Task::Bench { ledgers: true, .. } => bench::ledgers(),
+        Task::Bench { requests, .. } => bench::run(requests),
     }
 }
 
@@ -69,9 +79,23 @@ fn build(release: bool) -> anyhow::Result<PathBuf> {
         cargo.arg("--release");
     }
     run(&mut cargo)?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    Ok(target.join(if release { "release" } else { "debug" }).join("foregate"))
+    Ok(target().join(if release { "release" } else { "debug" }).join("foregate"))
+}
+
+/// Builds the program that the tests of crashes run, beside the debug build. That must be built
+/// after it, since it takes its name.
+fn build_with_fail_points() -> anyhow::Result<()> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(root()).args(["build", "--locked", "--package", "foregate"]);
+    run(cargo.args(["--features", "fail-points"]))?;
+    let built = target().join("debug/foregate");
+    let kept = built.with_file_name("foregate-fail-points");
+    fs::copy(&built, &kept).with_context(|| format!("cannot write {}", kept.display()))?;
+    Ok(())
+}
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// Runs a command to its end, and shows it first.

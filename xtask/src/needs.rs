@@ -4,14 +4,14 @@
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 
-use crate::run;
+use crate::{root, run};
 
-/// A program, and the Debian package that holds it.
+/// A program, by its name or its path, and the Debian package that holds it.
 pub(crate) struct Program {
     pub(crate) name: &'static str,
     pub(crate) package: &'static str,
@@ -61,6 +61,17 @@ pub(crate) fn node() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Fails unless Go is here and new enough for Kubernetes' own programs; Debian 12's is not.
+pub(crate) fn go() -> anyhow::Result<()> {
+    let version = Command::new("go").arg("version").output();
+    let version = version.context("missing: Go 1.24 or newer (https://go.dev/dl)")?;
+    let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
+    let minor = version.split_once("go1.").and_then(|(_, rest)| rest.split(['.', ' ']).next());
+    let minor: u32 = minor.and_then(|minor| minor.parse().ok()).unwrap_or(0);
+    ensure!(minor >= 24, "{version} is too old: Go 1.24 or newer is needed (https://go.dev/dl)");
+    Ok(())
+}
+
 /// Installs the npm packages of a directory by its lock file, unless they are there already.
 pub(crate) fn npm_packages(directory: &Path) -> anyhow::Result<()> {
     let lock = directory.join("package-lock.json");
@@ -89,11 +100,35 @@ pub(crate) fn python_packages(directory: &Path) -> anyhow::Result<()> {
     })
 }
 
-/// Builds a package of a Go module, or one that it requires, by the module's lock file.
+/// Builds a package of a Go module, or one that it requires, by the module's lock file. The program
+/// is linked to nothing, so that it runs in an image made from scratch, too.
 pub(crate) fn go_program(directory: &Path, package: &str, program: &Path) -> anyhow::Result<()> {
     let mut go = Command::new("go");
-    go.current_dir(directory).env("GOTOOLCHAIN", "local").stdin(Stdio::null());
+    go.current_dir(directory).env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0");
+    go.stdin(Stdio::null());
     run(go.args(["build", "-o"]).arg(program).arg(package))
+}
+
+/// Builds the program as images hold it, released and linked to nothing, and says where it is:
+/// always at `target/image/foregate`, where the tests of `deploy/` look for it.
+///
+/// The flags are those of `deploy/Containerfile`. The build has a target directory of its own, so
+/// that it neither throws away nor waits for what other builds have made.
+pub(crate) fn static_binary() -> anyhow::Result<PathBuf> {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let directory = root().join("target/image");
+    let build = directory.join("build");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(root()).env("RUSTFLAGS", "-C target-feature=+crt-static");
+    cargo.args(["build", "--locked", "--release", "--package", "foregate"]);
+    run(cargo.args(["--target", &target, "--target-dir"]).arg(&build))?;
+    let program = directory.join("foregate");
+    let built = build.join(target).join("release/foregate");
+    // A new file under the old name: the old one may be running, and may be linked elsewhere.
+    let fresh = directory.join(".foregate");
+    fs::copy(&built, &fresh).with_context(|| format!("cannot copy {}", built.display()))?;
+    fs::rename(&fresh, &program).with_context(|| format!("cannot write {}", program.display()))?;
+    Ok(program)
 }
 
 /// Unpacks Keycloak, as Maven brings it, into a directory that need not be there; 330 MB.

@@ -70,6 +70,19 @@ impl Load<'_> {
         ensure_all_answered(answered, share * self.connections)
     }
 
+    /// Asks once, and leaves the connection open. Fails unless the answer is a 200.
+    pub(super) fn visit(&self, address: SocketAddr) -> anyhow::Result<TcpStream> {
+        let stream = TcpStream::connect(address).context("cannot connect")?;
+        self.revisit(&stream)?;
+        Ok(stream)
+    }
+
+    /// The same on a connection that was left open.
+    pub(super) fn revisit(&self, mut stream: &TcpStream) -> anyhow::Result<()> {
+        stream.write_all(self.request(&self.cookies[0]).as_bytes())?;
+        ensure_all_answered(usize::from(read_answer(&mut BufReader::new(stream))?), 1)
+    }
+
     fn client(&self, address: SocketAddr, first: usize, count: usize) -> anyhow::Result<usize> {
         let stream = TcpStream::connect(address).context("cannot connect")?;
         stream.set_nodelay(true)?;

@@ -1,0 +1,3 @@
+module foregate.example/app
+
+go 1.19
