@@ -10,7 +10,7 @@ use foregate_proxy::{
     Admin, Capacity, Handed, HttpEndpoint, ListenError, Listeners, Live, SocketFiles, Stop,
 };
 use foregate_refresh::{
-    Event, Ledger, LedgerEvent, LedgerState, Outcome, RefreshSettings, Refresher,
+    Event, Ledger, LedgerError, LedgerEvent, LedgerState, Outcome, RefreshSettings, Refresher,
 };
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,17 +19,32 @@ use tokio::sync::Notify;
 use crate::reload::{self, Reloader};
 use crate::systemd::Supervisor;
 use crate::workers::Workers;
-use crate::{load, systemd, telemetry};
+use crate::{FAILED, load, systemd, telemetry};
 
 pub(crate) fn command(path: &Path) -> anyhow::Result<ExitCode> {
     let loaded = match load(path) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    let handed = systemd::handed()?;
     telemetry::start();
-    serve(&control_runtime()?, loaded, Some(path), handed, |_| Ok(()))?;
-    Ok(ExitCode::SUCCESS)
+    let served = systemd::handed()
+        .and_then(|handed| serve(&control_runtime()?, loaded, Some(path), handed, |_| Ok(())));
+    match served {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) if telemetry::is_read_by_programs() => {
+            tracing::error!(key = key_of(&error), "{error:#}");
+            Ok(ExitCode::from(FAILED))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The key of the configuration that a failure is about.
+fn key_of(error: &anyhow::Error) -> Option<String> {
+    match error.downcast_ref() {
+        Some(ListenError::Bind { key, .. }) => Some(format!("server.{key}")),
+        _ => error.is::<LedgerError>().then(|| "refresh.ledger".to_owned()),
+    }
 }
 
 /// Everything that is not a visitor's request runs here: redemptions, signals, the end.
@@ -48,6 +63,14 @@ pub(crate) fn serve(
     ready: impl FnOnce(&[(&str, Listen)]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let Loaded { snapshot, warnings, files } = loaded;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = path.map(|path| path.display().to_string()),
+        ledger = %snapshot.refresh.ledger,
+        backends = snapshot.backends.len(),
+        apps = snapshot.apps.len(),
+        "starting"
+    );
     for warning in &warnings {
         telemetry::tell(warning);
     }
@@ -104,9 +127,13 @@ pub(crate) fn serve(
         let finish = async {
             workers.ended().await;
             refresher.drain().await;
+            refresher.saved().await;
         };
         if tokio::time::timeout(server.shutdown_grace, finish).await.is_err() {
             tracing::warn!("requests were still running at the end of shutdown_grace");
+            if let lost @ 1.. = refresher.unsaved() {
+                tracing::error!(lost, "new tokens are lost: the ledger did not come back in time");
+            }
         }
         socket_files.remove();
         if let Some(socket_files) = &admin {
@@ -218,8 +245,11 @@ fn report(event: Event) {
     let millis = event.took.as_millis() as u64;
     let fault = match &event.outcome {
         Outcome::Unavailable(fault) => Some(fault.to_string()),
-        Outcome::Refused { answer_lost: true } => {
-            Some("an earlier answer was lost on its way, and the token may be spent by it".into())
+        Outcome::Refused { answer_lost, answer } => {
+            let lost = "an earlier answer was lost on its way, and the token may be spent by it";
+            let answer = answer.as_ref().map(|answer| format!("refused: {answer}"));
+            let words = answer.into_iter().chain(answer_lost.then(|| lost.to_owned()));
+            Some(words.collect::<Vec<_>>().join("; ")).filter(|words| !words.is_empty())
         }
         _ => None,
     };

@@ -9,7 +9,7 @@ use foregate_session::{Jwt, Secret, UnixSeconds};
 use serde_json::Value;
 
 use crate::endpoint::TokenAnswer;
-use crate::outcome::Fault;
+use crate::outcome::{Fault, RefusalAnswer};
 
 /// Where an answer keeps what, and which answers are refusals.
 pub(crate) struct AnswerRules {
@@ -35,8 +35,12 @@ pub(crate) enum RefusalRule {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Verdict {
     Redeemed(Redeemed),
-    Refused,
-    Unavailable { fault: Fault, retry_after: Option<Duration> },
+    /// `None`: another process has heard it.
+    Refused(Option<RefusalAnswer>),
+    Unavailable {
+        fault: Fault,
+        retry_after: Option<Duration>,
+    },
 }
 
 /// Tokens as they stand in an answer.
@@ -59,17 +63,18 @@ impl AnswerRules {
                 Err(what) => Fault::Unusable(what).into(),
             };
         }
+        let status = answer.status;
         let error = match &self.refusal {
-            RefusalRule::Status(refused) if refused.contains(&answer.status) => {
-                return Verdict::Refused;
+            RefusalRule::Status(refused) if refused.contains(&status) => {
+                return Verdict::Refused(Some(RefusalAnswer { status, error: None }));
             }
             RefusalRule::Status(_) => None,
             RefusalRule::InvalidGrant => oauth2_error(&answer.body),
         };
-        if error.as_deref() == Some("invalid_grant") && may_refuse(answer.status) {
-            return Verdict::Refused;
+        if error.as_deref() == Some(INVALID_GRANT) && may_refuse(status) {
+            return Verdict::Refused(Some(RefusalAnswer { status, error: Some(INVALID_GRANT) }));
         }
-        let fault = Fault::Status { status: answer.status, error };
+        let fault = Fault::Status { status, error };
         Verdict::Unavailable { fault, retry_after: answer.retry_after }
     }
 
@@ -109,6 +114,9 @@ impl AnswerRules {
         })
     }
 }
+
+/// What OAuth 2 says of a refresh token that is no good (RFC 6749 §5.2).
+const INVALID_GRANT: &str = "invalid_grant";
 
 /// The statuses that may mean "this token is no good": 4xx, but for those that speak of the moment
 /// (408 Request Timeout, 425 Too Early, 429 Too Many Requests).
@@ -229,7 +237,8 @@ mod tests {
                     id.unwrap_or_default()
                 )
             }
-            Verdict::Refused => "refused".to_owned(),
+            Verdict::Refused(Some(answer)) => format!("refused: {answer}"),
+            Verdict::Refused(None) => "refused elsewhere".to_owned(),
             Verdict::Unavailable { fault, .. } => fault.to_string(),
         }
     }
@@ -258,7 +267,7 @@ mod tests {
         check(200, r#"{"accessToken":"a","refreshToken":"JWT"}"#, &format!("a ?, {JWT} 300"));
         check(200, r#"{"accessToken":"a","id_token":"i"}"#, "a ?,  ?");
         for status in [400, 401, 403] {
-            check(status, "", "refused");
+            check(status, "", &format!("refused: {status}"));
         }
         for status in [100, 302, 404, 408, 418, 429, 500, 502, 503] {
             check(status, both, &format!("the backend answered {status}"));
@@ -289,7 +298,11 @@ mod tests {
         check(200, r#"{"access_token":"a","id_token":{}}"#, "a ?,  ?");
 
         for status in [400, 401, 403] {
-            check(status, r#"{"error":"invalid_grant","error_description":"x"}"#, "refused");
+            check(
+                status,
+                r#"{"error":"invalid_grant","error_description":"x"}"#,
+                &format!("refused: {status} invalid_grant"),
+            );
         }
         for error in ["invalid_client", "invalid_request", "unauthorized_client", "server_error"] {
             let body = format!(r#"{{"error":"{error}"}}"#);
@@ -312,7 +325,7 @@ mod tests {
         check(200, r#"{"access":"JWT"}"#, "JWT 300,  ?");
         check(200, r#"{"access":"JWT","refresh":"r"}"#, "JWT 300, r ?");
         check(200, r#"{"access":"JWT","refresh":"JWT"}"#, &format!("JWT 300, {JWT} 300"));
-        check(401, r#"{"detail":"x","code":"token_not_valid"}"#, "refused");
+        check(401, r#"{"detail":"x","code":"token_not_valid"}"#, "refused: 401");
         check(400, r#"{"refresh":["This field is required."]}"#, "the backend answered 400");
         check(403, "", "the backend answered 403");
     }
@@ -423,7 +436,7 @@ mod tests {
                         }
                         prop_assert!(redeemed.refresh_expires_at.is_none_or(|end| end > SENT));
                     }
-                    Verdict::Refused => prop_assert!(may_refuse(status)),
+                    Verdict::Refused(_) => prop_assert!(may_refuse(status)),
                     Verdict::Unavailable { .. } => {}
                 }
             }

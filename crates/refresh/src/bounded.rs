@@ -63,6 +63,10 @@ impl<V> Bounded<V> {
         self.slots.values().map(|slot| &slot.value)
     }
 
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.slots.values_mut().map(|slot| &mut slot.value)
+    }
+
     /// Takes out the oldest entry if there are more than the limit allows.
     pub(crate) fn pop_excess(&mut self) -> Option<V> {
         if self.slots.len() > self.limit { self.pop_oldest() } else { None }

@@ -16,6 +16,8 @@ mod file;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod memory;
+#[cfg(test)]
+mod orders;
 mod outside;
 mod redis;
 mod seal;
@@ -204,6 +206,20 @@ impl Ledger {
         }
     }
 
+    pub(crate) async fn saved(&self) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Outside(outside) => outside.saved().await,
+        }
+    }
+
+    pub(crate) fn unsaved(&self) -> usize {
+        match self {
+            Self::Memory(_) => 0,
+            Self::Outside(outside) => outside.unsaved(),
+        }
+    }
+
     pub(crate) fn state(&self) -> LedgerState {
         match self {
             Self::Memory(_) => LedgerState::Good,
@@ -309,28 +325,28 @@ mod tests {
     use super::*;
     use crate::ledger::fixtures::{Directory, RedisServer};
 
-    const DAY: Duration = Duration::from_secs(86_400);
-    const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+    pub(super) const DAY: Duration = Duration::from_secs(86_400);
+    pub(super) const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 
     /// Asks it of every ledger.
-    fn check(holds: impl AsyncFn(&Ledger)) {
+    pub(super) fn check(holds: impl AsyncFn(&Ledger)) {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            holds(&Ledger::Memory(MemoryLedger::new(100))).await;
+            holds(&Ledger::Memory(MemoryLedger::new(10_000))).await;
             let directory = Directory::new();
             let address = LedgerAddress::File(directory.path("ledger.redb"));
-            let ledger = Ledger::open(&address, 100, DAY, runtime.handle(), |_| ()).unwrap();
+            let ledger = Ledger::open(&address, 10_000, DAY, runtime.handle(), |_| ()).unwrap();
             holds(&ledger).await;
             assert_eq!(ledger.state(), LedgerState::Good);
             let Some(redis) = RedisServer::start() else { return };
             let ledger =
-                Ledger::open(&redis.address(), 100, DAY, runtime.handle(), |_| ()).unwrap();
+                Ledger::open(&redis.address(), 10_000, DAY, runtime.handle(), |_| ()).unwrap();
             holds(&ledger).await;
             assert_eq!(ledger.state(), LedgerState::Good);
         });
     }
 
-    fn pair(refresh_token: &str, access_token: &str) -> Pair {
+    pub(super) fn pair(refresh_token: &str, access_token: &str) -> Pair {
         let tokens = Tokens {
             access_token: Secret::new(access_token),
             access_expires_at: None,
@@ -358,7 +374,7 @@ mod tests {
         known
     }
 
-    async fn assert_all(ledger: &Ledger, tokens: &[&str], expected: Option<&str>) {
+    pub(super) async fn assert_all(ledger: &Ledger, tokens: &[&str], expected: Option<&str>) {
         for token in tokens {
             assert_eq!(access_token(ledger, token, NOW).await.as_deref(), expected, "{token}");
         }

@@ -39,6 +39,6 @@ pub use crate::ledger::{
     Ledger, LedgerAddress, LedgerError, LedgerEvent, LedgerState, MemoryLedger, OutsideLedger,
     RedisAddress,
 };
-pub use crate::outcome::{Culprit, Event, Fault, Outcome, RefreshError};
+pub use crate::outcome::{Culprit, Event, Fault, Outcome, RefreshError, RefusalAnswer};
 pub use crate::refresher::{RefreshSettings, Refresher};
 pub use crate::tokens::Tokens;

@@ -1,5 +1,6 @@
 //! How a redemption can end: for the request that waits, and for whoever keeps the log.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,6 +123,22 @@ pub struct Event {
     pub weak_token: bool,
 }
 
+/// With what a backend has refused a refresh token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusalAnswer {
+    /// Of HTTP.
+    pub status: u16,
+    /// With OAuth 2, one of the words of RFC 6749 §5.2, and never a text of the backend's own.
+    pub error: Option<&'static str>,
+}
+
+impl fmt::Display for RefusalAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.status)?;
+        self.error.map_or(Ok(()), |error| write!(f, " {error}"))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     Renewed,
@@ -133,6 +150,8 @@ pub enum Outcome {
     /// been spent by ourselves. No client can repair that.
     Refused {
         answer_lost: bool,
+        /// `None`: another process has heard it.
+        answer: Option<RefusalAnswer>,
     },
     SubjectChanged,
     Unavailable(Fault),

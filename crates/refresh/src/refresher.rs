@@ -216,6 +216,16 @@ impl<E: TokenEndpoint> Refresher<E> {
         let _ = self.0.running.subscribe().wait_for(|flights| *flights == 0).await;
     }
 
+    /// Waits until the ledger knows what came of all of them: for ever, if it does not come back.
+    pub async fn saved(&self) {
+        self.0.ledger.saved().await;
+    }
+
+    /// How many results are in this process alone, since the ledger outside of it is away.
+    pub fn unsaved(&self) -> usize {
+        self.0.ledger.unsaved()
+    }
+
     /// How many refresh tokens the ledger knows.
     pub fn entries(&self) -> usize {
         self.0.ledger.entries()

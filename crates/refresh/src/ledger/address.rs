@@ -193,6 +193,7 @@ mod tests {
         check("memory", "memory");
         check("file:/var/lib/x.redb", "file:/var/lib/x.redb");
         check("file:///var/lib/x.redb", "file:/var/lib/x.redb");
+        check("file:/var/x:/y.redb+sentinel://a,b/0.", "file:/var/x:/y.redb+sentinel://a,b/0.");
         check("redis://h", "redis://h:6379");
         check("redis://u:p%40@h:7/3", "redis://h:7/3");
         check("rediss://:p@[::1]:7", "rediss://[::1]:7");

@@ -24,10 +24,10 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use crate::fail_point::fail_point;
-use crate::ledger::seal;
+use crate::ledger::seal::{self, MOVES, Page, Record};
 use crate::ledger::write::{Sight, Told, Write};
 use crate::ledger::{LedgerError, StoreFault};
-use crate::lineage::TokenKeys;
+use crate::lineage::{Lineage, Thread, TokenKeys};
 use crate::remember::Remember;
 use shade::Shade;
 use shelf::{ENTRIES, META, RECORDS, Shelf};
@@ -330,11 +330,13 @@ impl Shared {
             let Some(thread) = seal::open_entry(token, shelf::sealed(entry.value())) else {
                 return Ok(None);
             };
-            let Some(record) = records.get(thread.name.as_bytes())? else { return Ok(None) };
-            let record = seal::open_record(&thread, shelf::sealed(record.value()));
-            let record = record.filter(|record| record.until > now);
-            let (name, names) = (thread.name, vec![token.name]);
-            Ok(record.map(|record| Told { name, record: Some(record), names, learnt: false }))
+            let (thread, record) = follow(thread, now, |name| {
+                let page = records.get(name.as_bytes())?;
+                Ok(page.map(|page| shelf::sealed(page.value()).to_vec()))
+            })?;
+            let (name, names, left) = (thread.name, vec![token.name], None);
+            let told = |record| Told { name, record: Some(record), names, left, learnt: false };
+            Ok(record.map(told))
         })();
         found.map_err(|error| self.failed(&database, error))
     }
@@ -415,16 +417,16 @@ impl Shared {
             let entry = entries.get(token.name)?;
             let thread = entry.and_then(|entry| seal::open_entry(token, &entry));
             let thread = thread.unwrap_or_else(|| token.thread.clone());
-            let record = records.get(thread.name)?;
-            let record = record.and_then(|record| seal::open_record(&thread, &record));
-            Ok(Sight { thread, record: record.filter(|record| record.until > *now) })
+            let (thread, record) = follow(thread, *now, |name| records.get(name))?;
+            // A name and its record are written at once.
+            Ok(Sight { thread, record, is_named: false })
         };
         let (old, new) = (sight(&write.token)?, write.other().map(sight).transpose()?);
         let puts = write.puts(old, new);
-        if let Some((thread, record)) = &puts.record {
-            records.put(thread.name, record.until, &seal::seal_record(thread, record))?;
-        }
         let until = write.until.max(now.saturating_add(self.remember.span()));
+        if let Some((thread, page)) = &puts.page {
+            records.put(thread.name, page.until(until), &seal::seal_page(thread, page))?;
+        }
         for (token, thread) in &puts.entries {
             entries.put(token.name, until, &seal::seal_entry(token, thread))?;
         }
@@ -445,6 +447,23 @@ impl Drop for Shared {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// The record of a session, wherever it has gone on, unless it has ended.
+fn follow(
+    mut thread: Thread,
+    now: UnixSeconds,
+    page: impl Fn(Lineage) -> Result<Option<Vec<u8>>, redb::Error>,
+) -> Result<(Thread, Option<Record>), redb::Error> {
+    for _ in 0..MOVES {
+        let sealed = page(thread.name)?;
+        match sealed.and_then(|sealed| seal::open_page(&thread, &sealed)) {
+            Some(Page::Moved(to)) => thread = to,
+            Some(Page::Record(record)) if record.until > now => return Ok((thread, Some(record))),
+            Some(Page::Record(_)) | None => break,
+        }
+    }
+    Ok((thread, None))
 }
 
 /// Why a file did not open.

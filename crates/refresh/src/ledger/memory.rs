@@ -8,7 +8,7 @@ use foregate_session::UnixSeconds;
 use crate::bounded::Bounded;
 use crate::ledger::Known;
 use crate::ledger::seal::Record as Learnt;
-use crate::ledger::write::{self, Naming, News, Plan, Write};
+use crate::ledger::write::{self, Both, Naming, News, Plan, Write};
 use crate::lineage::{Lineage, TokenKeys};
 
 /// Keeps pairs in memory, as many as it was told to, the oldest out first.
@@ -87,13 +87,11 @@ impl MemoryLedger {
         let old = store.record_of(&write.token);
         match &write.news {
             News::Settled { pair, newest, late } => {
-                let plan = write::settle(store.known(old, now), token, pair, *late);
+                let plan = write::settle(&store.both(old, newest, now), token, pair, *late);
                 store.carry_out(plan, write, newest, now)
             }
             News::Adopted { pair, newest } => {
-                let new = store.record_of(newest);
-                let (known, other) = (store.known(old, now), store.known(new, now));
-                let plan = write::adopt(known, other, old == new, token, pair);
+                let plan = write::adopt(&store.both(old, newest, now), token, pair);
                 store.carry_out(plan, write, newest, now)
             }
             News::Ended => {
@@ -134,11 +132,12 @@ impl MemoryLedger {
 
     /// The same where the ledger outside has just written the record for us: what was read of it
     /// meanwhile is older. Of two who wrote at a time nobody knows here who was the later one, so
-    /// the next one asks.
+    /// the next one asks. `left`: what was known of that record is told by this one from now on.
     pub(super) fn learn_own(
         &self,
         since: Moment,
         record: Lineage,
+        left: Option<Lineage>,
         names: &[Lineage],
         learnt: Learnt,
         now: UnixSeconds,
@@ -149,6 +148,9 @@ impl MemoryLedger {
             store.change(record);
         } else {
             store.forget(record);
+        }
+        if let Some(left) = left {
+            store.merge(left, record);
         }
     }
 
@@ -237,6 +239,18 @@ impl Store {
         self.entries.get(&token.name).copied().unwrap_or(token.thread.name)
     }
 
+    /// What is known of two records: `old`, and that of the newest token.
+    fn both(&self, old: Lineage, newest: &TokenKeys, now: UnixSeconds) -> Both<'_> {
+        let new = self.record_of(newest);
+        Both {
+            old: self.known(old, now),
+            new: self.known(new, now),
+            one: old == new,
+            old_is_named: false,
+            new_is_named: false,
+        }
+    }
+
     fn carry_out(
         &mut self,
         plan: Plan,
@@ -246,7 +260,8 @@ impl Store {
     ) -> Written {
         let (old, new) = (self.record_of(&write.token), self.record_of(newest));
         if let Some(known) = plan.record {
-            self.put(old, known, write.until);
+            let is_old = matches!(plan.naming, Naming::Both | Naming::None);
+            self.put(if is_old { old } else { new }, known, write.until);
         }
         match plan.naming {
             // In this order the newest token's entry goes last of all: without it the next
@@ -257,9 +272,13 @@ impl Store {
                 self.point(newest.name, old);
             }
             Naming::Join => self.point(write.token.name, new),
-            Naming::None => {}
+            Naming::Merge => {
+                self.merge(old, new);
+                self.point(write.token.name, new);
+            }
+            Naming::Begin | Naming::None => {}
         }
-        let known = self.known(old, now).cloned();
+        let known = self.known(self.record_of(&write.token), now).cloned();
         self.sweep(now);
         Written { known, learnt: plan.learnt }
     }
@@ -274,6 +293,22 @@ impl Store {
             self.point(*name, record);
         }
         self.sweep(now);
+    }
+
+    /// All that leads to the record `from` leads to `to` from now on. Looks at every entry, for a
+    /// session that two processes went on with while each was alone.
+    fn merge(&mut self, from: Lineage, to: Lineage) {
+        self.change(from);
+        if from == to || !self.records.contains_key(&to) {
+            return self.forget(from);
+        }
+        let Some(left) = self.records.remove(&from) else { return };
+        for name in self.entries.values_mut().filter(|name| **name == from) {
+            *name = to;
+        }
+        if let Some(record) = self.records.get_mut(&to) {
+            record.names += left.names;
+        }
     }
 
     fn forget(&mut self, record: Lineage) {
@@ -437,11 +472,11 @@ mod tests {
     fn what_is_read_outside_replaces_nothing_that_has_changed_since() {
         let (ledger, name) = (MemoryLedger::new(9), token(0));
         let before = ledger.moment();
-        ledger.learn_own(ledger.moment(), name, &[token(1), token(2)], record(2), NOW);
+        ledger.learn_own(ledger.moment(), name, None, &[token(1), token(2)], record(2), NOW);
         ledger.learn(before, name, &[token(1)], record(1), NOW);
         assert_eq!(newest(&ledger, 1), Some(token(2)));
         // Of two writers nobody knows who was the later one.
-        ledger.learn_own(before, name, &[token(1), token(3)], record(3), NOW);
+        ledger.learn_own(before, name, None, &[token(1), token(3)], record(3), NOW);
         assert_eq!(newest(&ledger, 1), None);
         ledger.learn(ledger.moment(), name, &[token(1)], record(3), NOW);
         assert_eq!(newest(&ledger, 1), Some(token(3)));

@@ -48,6 +48,8 @@ struct Backlog {
     back_since: Option<Instant>,
     /// What the store does not know yet, the oldest first. Empty while the state is good.
     writes: VecDeque<(Write, UnixSeconds)>,
+    /// The oldest is on its way.
+    is_writing: bool,
     limit: usize,
     /// How many had to go for lack of room.
     lost: u64,
@@ -75,6 +77,7 @@ impl OutsideLedger {
                 state: LedgerState::Good,
                 back_since: None,
                 writes: VecDeque::new(),
+                is_writing: false,
                 limit: entries,
                 lost: 0,
             }),
@@ -226,10 +229,10 @@ impl OutsideLedger {
         let since = self.0.moment().await;
         if !self.0.defers(&write, now) {
             match self.0.write(&write, now).await {
-                Ok(Told { name, record, names, learnt }) => {
+                Ok(Told { name, record, names, left, learnt }) => {
                     let known = record.as_ref().map(|record| record.known.clone());
                     if let Some(record) = record {
-                        self.0.front.learn_own(since, name, &names, record, now);
+                        self.0.front.learn_own(since, name, left, &names, record, now);
                     }
                     return Written { known, learnt };
                 }
@@ -267,6 +270,19 @@ impl OutsideLedger {
             Store::File(_) => 0,
             Store::Redis(redis) => redis.unreplicated(),
         }
+    }
+
+    /// Waits until the store knows all that this process does.
+    pub(super) async fn saved(&self) {
+        while self.unsaved() > 0 {
+            sleep(TENDED_EVERY).await;
+        }
+    }
+
+    /// How many writes the store does not know yet.
+    pub(super) fn unsaved(&self) -> usize {
+        let backlog = self.0.backlog();
+        backlog.writes.len() + usize::from(backlog.is_writing)
     }
 
     pub(super) fn state(&self) -> LedgerState {
@@ -313,13 +329,15 @@ impl Shared {
         let mut backlog = self.backlog();
         let is_away = backlog.state != LedgerState::Good;
         if is_away {
-            backlog.push(write, now);
+            backlog.push(write.clone(), now);
         }
         is_away
     }
 
-    /// Keeps a write that has just failed.
+    /// Keeps a write that has just failed. Others may go on from what of it has arrived.
     fn keep(&self, write: &Write, now: UnixSeconds, fault: &StoreFault) {
+        let mut write = write.clone();
+        write.comes_late();
         let state = LedgerState::AtRisk(fault.to_string());
         let has_fallen = {
             let mut backlog = self.backlog();
@@ -382,9 +400,17 @@ impl Shared {
 
     /// Writes what is left to write. After that the store is as good as ever.
     async fn catch_up(&self) {
-        while let Some((write, now)) = self.next_of_backlog() {
-            if let Err(fault) = self.write(&write, now).await {
-                self.backlog().writes.push_front((write, now));
+        while let Some((mut write, now)) = self.next_of_backlog() {
+            let written = self.write(&write, now).await;
+            {
+                let mut backlog = self.backlog();
+                backlog.is_writing = false;
+                if written.is_err() {
+                    write.comes_late();
+                    backlog.writes.push_front((write, now));
+                }
+            }
+            if let Err(fault) = written {
                 return self.fell(&fault);
             }
         }
@@ -395,6 +421,7 @@ impl Shared {
         let was_away = {
             let mut backlog = self.backlog();
             if let Some(next) = backlog.writes.pop_front() {
+                backlog.is_writing = true;
                 return Some(next);
             }
             let was_away = backlog.state != LedgerState::Good;
@@ -412,8 +439,8 @@ impl Shared {
 }
 
 impl Backlog {
-    fn push(&mut self, write: &Write, now: UnixSeconds) {
-        self.writes.push_back((write.clone(), now));
+    fn push(&mut self, write: Write, now: UnixSeconds) {
+        self.writes.push_back((write, now));
         if self.writes.len() > self.limit {
             self.writes.pop_front();
             self.lost += 1;

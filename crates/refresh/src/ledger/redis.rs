@@ -7,6 +7,8 @@
 //! foregate:news                        a channel: which record has changed, how a claim ended
 //! ```
 //!
+//! A record may say instead in which other one the session goes on.
+//!
 //! Each script has the keys of one record, which share a slot of a Redis Cluster. A record is
 //! replaced only by who has seen the one before ([`REPLACE`]), so whoever comes late decides anew
 //! on what he finds, with the same rules as every other ledger. Entries are written before the
@@ -20,6 +22,7 @@
 mod claim;
 mod link;
 mod scripts;
+mod words;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -37,13 +40,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::fail_point::fail_point;
 use crate::ledger::StoreFault;
 use crate::ledger::address::RedisAddress;
-use crate::ledger::seal;
-use crate::ledger::write::{Sight, Told, Write};
+use crate::ledger::seal::{self, MOVES, Page};
+use crate::ledger::write::{Puts, Sight, Told, Write};
 use crate::lineage::{Lineage, TokenKeys};
 use crate::remember::Remember;
 use link::{Links, PATIENCE};
-use scripts::REPLACE;
+use scripts::{REPLACE, REPLACE_ENTRY};
 
+use claim::Word;
 pub(crate) use claim::{Claim, ClaimEnd, Claimed, Waiting};
 
 /// Cheap to clone; all clones are one.
@@ -58,7 +62,7 @@ struct Shared {
     origin: [u8; 8],
     links: watch::Sender<Connection>,
     /// Who waits for the end of a claim on a record.
-    waiters: Mutex<HashMap<Lineage, watch::Sender<Option<ClaimEnd>>>>,
+    waiters: Mutex<HashMap<Lineage, watch::Sender<Option<Word>>>>,
     /// Until when no replica is waited for, in milliseconds since `began`: one that is too slow
     /// must not hold up everybody.
     unreplicated_until: AtomicU64,
@@ -144,11 +148,11 @@ impl RedisStore {
         token: &TokenKeys,
         now: UnixSeconds,
     ) -> Result<Option<Told>, StoreFault> {
-        let mut links = self.links().await?;
-        let sight = self.sight(&mut links, token, now).await.map_err(|error| self.fell(&error))?;
+        let links = self.links().await?;
+        let sight = self.sight(&links, token, now).await.map_err(|error| self.fell(&error))?;
         Ok(sight.record.map(|record| {
             let (name, names) = (sight.thread.name, vec![token.name]);
-            Told { name, record: Some(record), names, learnt: false }
+            Told { name, record: Some(record), names, left: None, learnt: false }
         }))
     }
 
@@ -169,46 +173,94 @@ impl RedisStore {
         write: &Write,
         now: UnixSeconds,
     ) -> RedisResult<Told> {
-        let (mut old, mut seen) = self.look(links, &write.token, now).await?;
-        let new = match write.other() {
-            Some(token) => Some(self.sight(links, token, now).await?),
-            None => None,
-        };
-        let until = write.until.max(now.saturating_add(self.0.remember.span()));
+        let mut write = write.clone();
         loop {
-            let puts = write.puts(old.clone(), new.clone());
-            for (token, thread) in &puts.entries {
-                let mut set = cmd("SET");
-                set.arg(entry_key(token.name)).arg(seal::seal_entry(token, thread));
-                set.arg("PX").arg(life_ms(until, now));
-                set.query_async::<()>(&mut links.writes).await?;
+            let (puts, is_done) = self.replace_what_is_seen(links, &write, now).await?;
+            if is_done && !puts.is_half {
+                return Ok(puts.told);
             }
-            let Some((thread, record)) = &puts.record else { return Ok(puts.told) };
-            fail_point!(BeforeScript.await);
-            let changed: Option<Vec<u8>> = REPLACE
-                .key(record_key(thread.name))
-                .arg(seen.get(..seal::NONCE_BYTES).unwrap_or_default())
-                .arg(seal::seal_record(thread, record))
-                .arg(life_ms(record.until, now))
-                .arg(CHANNEL)
-                .arg(self.message(CHANGED, thread.name))
-                .invoke_async(&mut links.writes)
-                .await?;
-            let Some(changed) = changed else { return Ok(puts.told) };
+            // Some of it may be there, and others may have gone on from it.
+            if puts.told.learnt {
+                write.goes_on();
+            }
             // Somebody was quicker: decide once more, on what is there now.
-            let record = seal::open_record(&old.thread, &changed);
-            old.record = record.filter(|record| record.until > now);
-            seen = changed;
+            if !is_done {
+                write.comes_late();
+            }
         }
     }
 
-    /// The session of a token, with its record as it stands in the store.
-    async fn look(
+    /// Says, too, whether it is done. Else what was seen has changed meanwhile, and all or a part of
+    /// it is still to be written.
+    async fn replace_what_is_seen(
         &self,
         links: &mut Links,
+        write: &Write,
+        now: UnixSeconds,
+    ) -> RedisResult<(Puts, bool)> {
+        let looking = self.look(links.clone(), &write.token, now);
+        let (old, new) = match write.other() {
+            Some(other) => {
+                let (old, new) = tokio::join!(looking, self.look(links.clone(), other, now));
+                (old?, Some(new?))
+            }
+            None => (looking.await?, None),
+        };
+        let puts = write.puts(old.sight.clone(), new.as_ref().map(|new| new.sight.clone()));
+        let until = write.until.max(now.saturating_add(self.0.remember.span()));
+        for (token, thread) in &puts.entries {
+            let is_old = token.name == write.token.name;
+            let seen = if is_old { Some(&old) } else { new.as_ref() };
+            let (sealed, life) = (seal::seal_entry(token, thread), life_ms(until, now));
+            let is_named = match seen {
+                Some(seen) => {
+                    let named: u8 = REPLACE_ENTRY
+                        .key(entry_key(token.name))
+                        .arg(nonce(&seen.entry))
+                        .arg(sealed)
+                        .arg(life)
+                        .invoke_async(&mut links.writes)
+                        .await?;
+                    named == 1
+                }
+                // It leads there already, and is to do so for longer.
+                None => {
+                    let mut set = cmd("SET");
+                    set.arg(entry_key(token.name)).arg(sealed).arg("PX").arg(life);
+                    set.query_async::<()>(&mut links.writes).await?;
+                    true
+                }
+            };
+            if !is_named {
+                return Ok((puts, false));
+            }
+        }
+        let Some((thread, page)) = &puts.page else { return Ok((puts, true)) };
+        let seen = match &new {
+            // Of one record there may be two views: what is decided depends on the first.
+            Some(new) if old.sight.thread.name != thread.name => &new.page,
+            _ => &old.page,
+        };
+        fail_point!(BeforeScript.await);
+        let changed: Option<Vec<u8>> = REPLACE
+            .key(record_key(thread.name))
+            .arg(nonce(seen))
+            .arg(seal::seal_page(thread, page))
+            .arg(life_ms(page.until(until), now))
+            .arg(CHANNEL)
+            .arg(self.message(CHANGED, thread.name))
+            .invoke_async(&mut links.writes)
+            .await?;
+        Ok((puts, changed.is_none()))
+    }
+
+    /// The session of a token, as it stands in the store.
+    async fn look(
+        &self,
+        mut links: Links,
         token: &TokenKeys,
         now: UnixSeconds,
-    ) -> RedisResult<(Sight, Vec<u8>)> {
+    ) -> RedisResult<Seen> {
         let (mut get_entry, mut get_record) = (cmd("GET"), cmd("GET"));
         get_entry.arg(entry_key(token.name));
         // A token that nobody has an entry for may be the first of its session.
@@ -218,26 +270,39 @@ impl RedisStore {
             get_entry.query_async::<Option<Vec<u8>>>(&mut one),
             get_record.query_async::<Option<Vec<u8>>>(&mut two)
         );
-        let thread = entry?.and_then(|entry| seal::open_entry(token, &entry));
-        let (thread, sealed) = match thread {
+        let entry: Vec<u8> = entry?.unwrap_or_default();
+        let thread = seal::open_entry(token, &entry);
+        let is_named = thread.is_some();
+        let (mut thread, sealed) = match thread {
             Some(thread) if thread.name != token.thread.name => {
                 let key = record_key(thread.name);
                 (thread, cmd("GET").arg(key).query_async(&mut links.quick).await?)
             }
             _ => (token.thread.clone(), first?),
         };
-        let sealed: Vec<u8> = Option::unwrap_or_default(sealed);
-        let record = seal::open_record(&thread, &sealed).filter(|record| record.until > now);
-        Ok((Sight { thread, record }, sealed))
+        let mut sealed: Vec<u8> = Option::unwrap_or_default(sealed);
+        let mut page = seal::open_page(&thread, &sealed);
+        for _ in 0..MOVES {
+            let Some(Page::Moved(to)) = page else { break };
+            let key = record_key(to.name);
+            let moved: Option<Vec<u8>> = cmd("GET").arg(key).query_async(&mut links.quick).await?;
+            (thread, sealed) = (to, moved.unwrap_or_default());
+            page = seal::open_page(&thread, &sealed);
+        }
+        let record = match page {
+            Some(Page::Record(record)) if record.until > now => Some(record),
+            Some(_) | None => None,
+        };
+        Ok(Seen { sight: Sight { thread, record, is_named }, entry, page: sealed })
     }
 
     async fn sight(
         &self,
-        links: &mut Links,
+        links: &Links,
         token: &TokenKeys,
         now: UnixSeconds,
     ) -> RedisResult<Sight> {
-        Ok(self.look(links, token, now).await?.0)
+        Ok(self.look(links.clone(), token, now).await?.sight)
     }
 
     /// Waits until replicas have what was told. The pair is written in any case; what is lost without
@@ -245,10 +310,10 @@ impl RedisStore {
     async fn replicated(&self, links: &mut Links, told: &Told) {
         let elapsed = || u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let is_paused = elapsed() < self.0.unreplicated_until.load(Ordering::Relaxed);
-        let record = record_key(told.name);
+        let records = [Some(told.name), told.left].into_iter().flatten().map(record_key);
         let entries = told.names.iter().map(|token| entry_key(*token));
         if !is_paused {
-            let keys: Vec<String> = entries.chain([record]).collect();
+            let keys: Vec<String> = entries.chain(records).collect();
             if matches!(links.replicated(&keys).await, Ok(true)) {
                 return;
             }
@@ -293,14 +358,14 @@ impl RedisStore {
     }
 
     fn fault(&self, error: &RedisError) -> StoreFault {
-        let why = format!("{}: {error}", self.0.address);
+        let why = format!("{}: {}", self.0.address, words::in_words(error));
         match link::refuses_writes(error) {
             true => StoreFault::Refused(why),
             false => StoreFault::Failed(why),
         }
     }
 
-    fn waiters(&self) -> MutexGuard<'_, HashMap<Lineage, watch::Sender<Option<ClaimEnd>>>> {
+    fn waiters(&self) -> MutexGuard<'_, HashMap<Lineage, watch::Sender<Option<Word>>>> {
         self.0.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -311,8 +376,9 @@ impl RedisStore {
     /// Takes in a message: wakes who waits for it, and says what has changed.
     fn hear(&self, message: &[u8]) -> Option<Lineage> {
         let (kind, message) = message.split_first()?;
-        let (origin, record) = message.split_first_chunk::<8>()?;
-        let record = Lineage::from_bytes(record.try_into().ok()?);
+        let (origin, message) = message.split_first_chunk::<8>()?;
+        let (record, proof) = message.split_first_chunk::<32>()?;
+        let record = Lineage::from_bytes(*record);
         let end = match *kind {
             CHANGED | RELEASED => ClaimEnd::Settled,
             REFUSED => ClaimEnd::Refused,
@@ -320,7 +386,7 @@ impl RedisStore {
             _ => return None,
         };
         if let Some(waiter) = self.waiters().get(&record) {
-            waiter.send_replace(Some(end));
+            waiter.send_replace(Some(Word { end, proof: proof.to_owned() }));
         }
         (*kind == CHANGED && *origin != self.0.origin).then_some(record)
     }
@@ -378,6 +444,19 @@ impl Drop for News {
     fn drop(&mut self) {
         self.store.0.links.send_replace(Connection::Away);
     }
+}
+
+/// A token's session, and the bytes of the token's entry and of the session's page: empty where there
+/// are none.
+struct Seen {
+    sight: Sight,
+    entry: Vec<u8>,
+    page: Vec<u8>,
+}
+
+/// By what a script knows what was seen.
+fn nonce(seen: &[u8]) -> &[u8] {
+    seen.get(..seal::NONCE_BYTES).unwrap_or_default()
 }
 
 fn entry_key(token: Lineage) -> String {

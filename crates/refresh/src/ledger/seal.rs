@@ -4,7 +4,8 @@
 //! ```text
 //! sealed = nonce (12 bytes, random), AES-256-GCM ciphertext, tag (16 bytes)
 //! entry  = sealed by the token's key: the session's thread (32 bytes)
-//! record = sealed by the thread's key: JSON, the members of `Text`
+//! record = sealed by the thread's key: JSON, the members of `Text`, or as a string the thread
+//!          (base64url) in whose record the session goes on
 //! ```
 //!
 //! The name under which a thing is stored is authenticated with it: nobody with write access to the
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{Aead, KeyInit, Payload};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine};
 use foregate_session::{Secret, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,24 @@ use crate::tokens::Tokens;
 pub(super) struct Record {
     pub(super) known: Known,
     pub(super) until: UnixSeconds,
+}
+
+/// What stands in a record's place.
+#[derive(Clone)]
+pub(super) enum Page {
+    Record(Record),
+    /// The session goes on in the record of this thread.
+    Moved(Thread),
+}
+
+impl Page {
+    /// When it ends. A way on is needed for as long as the names that lead to it, until `names`.
+    pub(super) fn until(&self, names: UnixSeconds) -> UnixSeconds {
+        match self {
+            Self::Record(record) => record.until,
+            Self::Moved(_) => names,
+        }
+    }
 }
 
 /// Members that are absent are unknown. Short names: there are a million of these.
@@ -68,7 +88,26 @@ pub(super) fn open_entry(token: &TokenKeys, sealed: &[u8]) -> Option<Thread> {
     Some(Thread::from_bytes(secret.try_into().ok()?))
 }
 
-pub(super) fn seal_record(thread: &Thread, record: &Record) -> Vec<u8> {
+/// The news that a backend refused a token, which only those tell and believe who have the token.
+pub(super) fn seal_refusal(token: &TokenKeys) -> Vec<u8> {
+    seal(&token.seal, token.name, REFUSAL)
+}
+
+pub(super) fn is_refusal(token: &TokenKeys, sealed: &[u8]) -> bool {
+    open(&token.seal, token.name, sealed).is_some_and(|text| text == REFUSAL)
+}
+
+const REFUSAL: &[u8] = b"refused";
+
+pub(super) fn seal_page(thread: &Thread, page: &Page) -> Vec<u8> {
+    let text = match page {
+        Page::Record(record) => record_text(record),
+        Page::Moved(to) => format!("\"{}\"", BASE64URL.encode(to.as_bytes())).into_bytes(),
+    };
+    seal(&thread.seal(), thread.name, &text)
+}
+
+fn record_text(record: &Record) -> Vec<u8> {
     let pair = match &record.known {
         Known::SignedOut => None,
         Known::Pair(pair) => Some(PairText {
@@ -82,13 +121,16 @@ pub(super) fn seal_record(thread: &Thread, record: &Record) -> Vec<u8> {
         }),
     };
     let text = Text { until: record.until.0, pair };
-    let text = serde_json::to_vec(&text).expect("strings and numbers have a JSON form");
-    seal(&thread.seal(), thread.name, &text)
+    serde_json::to_vec(&text).expect("strings and numbers have a JSON form")
 }
 
 /// `None`: not what we wrote for this session.
-pub(super) fn open_record(thread: &Thread, sealed: &[u8]) -> Option<Record> {
+pub(super) fn open_page(thread: &Thread, sealed: &[u8]) -> Option<Page> {
     let text = open(&thread.seal(), thread.name, sealed)?;
+    if let Ok(to) = serde_json::from_slice::<&str>(&text) {
+        let secret = BASE64URL.decode(to).ok()?;
+        return Some(Page::Moved(Thread::from_bytes(secret.try_into().ok()?)));
+    }
     let text: Text<'_> = serde_json::from_slice(&text).ok()?;
     let known = match text.pair {
         None => Known::SignedOut,
@@ -105,7 +147,7 @@ pub(super) fn open_record(thread: &Thread, sealed: &[u8]) -> Option<Record> {
             Known::Pair(Arc::new(Pair { is_the_same_again, ..pair }))
         }
     };
-    Some(Record { known, until: UnixSeconds(text.until) })
+    Some(Page::Record(Record { known, until: UnixSeconds(text.until) }))
 }
 
 fn seal(key: &[u8; 32], name: Lineage, text: &[u8]) -> Vec<u8> {
@@ -127,6 +169,8 @@ fn open(key: &[u8; 32], name: Lineage, sealed: &[u8]) -> Option<Vec<u8>> {
 /// Random, so that a value which is written again is another one: by it a store can tell whether a
 /// record has changed.
 pub(super) const NONCE_BYTES: usize = 12;
+/// How often a session may have gone on in another record. One that is led in a circle begins anew.
+pub(super) const MOVES: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -150,11 +194,15 @@ mod tests {
         let thread = TokenKeys::of("first").thread;
         let ended = Record { known: Known::SignedOut, until: UnixSeconds(7) };
         for record in [record(None), record(Some("id")), ended] {
-            let sealed = seal_record(&thread, &record);
-            assert_eq!(open_record(&thread, &sealed).unwrap(), record);
-            assert_ne!(seal_record(&thread, &record), sealed, "a nonce serves once");
+            let page = Page::Record(record.clone());
+            let sealed = seal_page(&thread, &page);
+            assert!(matches!(open_page(&thread, &sealed), Some(Page::Record(it)) if it == record));
+            assert_ne!(seal_page(&thread, &page), sealed, "a nonce serves once");
         }
         let later = TokenKeys::of("later");
+        let sealed = seal_page(&thread, &Page::Moved(later.thread.clone()));
+        let Some(Page::Moved(to)) = open_page(&thread, &sealed) else { panic!("another page") };
+        assert_eq!(to.as_bytes(), later.thread.as_bytes());
         let entry = seal_entry(&later, &thread);
         assert_eq!(entry.len(), 60);
         assert_eq!(open_entry(&later, &entry).unwrap().as_bytes(), thread.as_bytes());
@@ -163,10 +211,13 @@ mod tests {
     #[test]
     fn nothing_opens_with_another_token_under_another_name_or_altered() {
         let (first, other) = (TokenKeys::of("first"), TokenKeys::of("other"));
-        let sealed = seal_record(&first.thread, &record(None));
-        assert_eq!(open_record(&other.thread, &sealed), None);
+        let sealed = seal_page(&first.thread, &Page::Record(record(None)));
+        assert!(open_page(&other.thread, &sealed).is_none());
         let entry = seal_entry(&other, &first.thread);
         assert!(open_entry(&first, &entry).is_none());
+        let refusal = seal_refusal(&first);
+        assert!(is_refusal(&first, &refusal));
+        assert!(!is_refusal(&other, &refusal) && !is_refusal(&other, &entry));
         let moved = TokenKeys { name: first.name, ..other.clone() };
         assert!(open_entry(&moved, &entry).is_none());
         for at in 0..entry.len() {

@@ -18,7 +18,7 @@ use crate::endpoint::TokenEndpoint;
 use crate::fail_point::fail_point;
 use crate::ledger::{Claim, ClaimEnd, Known, Pair, Turn};
 use crate::lineage::{Lineage, could_be_strong};
-use crate::outcome::{Event, Fault, Outcome, RefreshError};
+use crate::outcome::{Event, Fault, Outcome, RefreshError, RefusalAnswer};
 use crate::refresher::look::Busy;
 use crate::refresher::{Answer, Shared, answered, held_by_ledger, usable};
 use crate::table::{Entry, FIRST_DELAY};
@@ -156,7 +156,7 @@ impl<E: TokenEndpoint> Flight<E> {
                     has_waited = true;
                     match waiting.end().await {
                         Some(ClaimEnd::Refused) => {
-                            return Landing { end: End::Said(Verdict::Refused), claim: None };
+                            return Landing { end: End::Said(Verdict::Refused(None)), claim: None };
                         }
                         Some(ClaimEnd::Failed) => return Fault::Elsewhere.into(),
                         Some(ClaimEnd::Settled) | None => {}
@@ -231,7 +231,7 @@ impl<E: TokenEndpoint> Flight<E> {
     ) -> (Answer, Outcome) {
         match verdict {
             Verdict::Redeemed(redeemed) => self.renewed(redeemed, held, claim, clock).await,
-            Verdict::Refused => self.refused(backend, held, clock).await,
+            Verdict::Refused(answer) => self.refused(answer, backend, held, clock).await,
             Verdict::Unavailable { fault, retry_after } => {
                 let error = self.failed(self.token, fault.clone(), retry_after);
                 (Err(error), Outcome::Unavailable(fault))
@@ -282,6 +282,7 @@ impl<E: TokenEndpoint> Flight<E> {
     /// The session is over, unless somebody else has found the successor meanwhile.
     async fn refused(
         &self,
+        answer: Option<RefusalAnswer>,
         backend: &Arc<Backend>,
         held: &Held,
         clock: Clock,
@@ -307,7 +308,7 @@ impl<E: TokenEndpoint> Flight<E> {
                 table.over(self.token, RefreshError::Refused);
                 drop(table);
                 let error = self.shared.counted(RefreshError::Refused);
-                (Err(error), Outcome::Refused { answer_lost })
+                (Err(error), Outcome::Refused { answer_lost, answer })
             }
         }
     }

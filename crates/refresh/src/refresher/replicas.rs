@@ -1,5 +1,6 @@
 //! Several gates in front of one backend, with one Redis between them.
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -125,6 +126,60 @@ async fn a_refusal_is_heard_by_those_who_wait_on_another_gate() {
 }
 
 #[tokio::test]
+async fn a_gate_that_ends_waits_until_redis_knows_what_it_did() {
+    let Some(mut site) = Site::new() else { return };
+    let here = site.gate();
+    let ann = here.session("ann");
+    until("Redis is there", || is_good(&here)).await;
+    let port = site.redis.port;
+    drop(site.redis);
+    until("Redis is away", || !is_good(&here)).await;
+    assert_eq!(here.visit(&ann).await, "ann-a1");
+    assert_eq!(here.refresher.unsaved(), 1);
+    let saved = here.refresher.saved();
+    let in_vain = tokio::time::timeout(Duration::from_millis(600), saved).await;
+    assert!(in_vain.is_err(), "nobody else has the new token");
+    site.redis = RedisServer::at(port).unwrap();
+    here.refresher.saved().await;
+    let there = site.gate();
+    assert_eq!(there.visit(&ann).await, "ann-a1");
+    assert_eq!((here.calls(), here.reused()), (1, 0));
+}
+
+/// Whoever reaches Redis sees the names of claims, and no token.
+#[tokio::test]
+async fn nobody_without_the_token_can_say_that_it_was_refused() {
+    let Some(site) = Site::new() else { return };
+    let (here, there) = (site.gate(), site.gate());
+    let ann = here.session("ann");
+    let go = Arc::new(Notify::new());
+    site.fake.plan([Plan::WaitFor(Arc::clone(&go))]);
+    let first = tokio::spawn(here.visit(&ann));
+    until("it is sent", || here.calls() == 1).await;
+    let second = tokio::spawn(there.visit(&ann));
+    let client = redis::Client::open(format!("redis://127.0.0.1:{}", site.redis.port)).unwrap();
+    let mut stranger = client.get_multiplexed_async_connection().await.unwrap();
+    let claims: Vec<String> =
+        redis::cmd("KEYS").arg("foregate:*:claim").query_async(&mut stranger).await.unwrap();
+    let [claim] = &claims[..] else { panic!("{claims:?}") };
+    let name = claim.split(['{', '}']).nth(1).unwrap();
+    let record = BASE64_URL_SAFE_NO_PAD.decode(name).unwrap();
+    for proof in [&[][..], &[0; 35]] {
+        let news = [b"r", &[0; 8][..], &record, proof].concat();
+        let mut forged = redis::cmd("PUBLISH");
+        let heard: u8 =
+            forged.arg("foregate:news").arg(news).query_async(&mut stranger).await.unwrap();
+        assert_eq!(heard, 2);
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!(!second.is_finished(), "it goes on waiting for the gate that redeems");
+    go.notify_one();
+    assert_eq!(first.await.unwrap(), "ann-a1");
+    assert_eq!(second.await.unwrap(), "ann-a1");
+    assert_eq!(here.calls(), 1);
+}
+
+#[tokio::test]
 async fn a_gate_that_dies_is_replaced_within_two_time_outs() {
     let Some(site) = Site::new() else { return };
     let there = site.gate();
@@ -232,7 +287,6 @@ async fn a_gate_that_is_back_before_the_others_signs_nobody_out() {
                 is_alone.send(()).unwrap();
                 until("it has noticed", || !is_good(&here)).await;
                 assert_eq!(here.visit(&bob).await, "bob-a2");
-                here.refresher.drain().await;
             });
             // It stands still for as long as nobody tells it to go on.
             told.recv().unwrap();

@@ -6,7 +6,7 @@ use tokio::time::advance;
 use super::fake::{Gate, LIFE, Plan, START, backend, seconds, settle, told};
 use super::*;
 use crate::dialect::Dialect;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, RefusalAnswer};
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_token_ends_the_session_and_is_not_tried_again() {
@@ -20,7 +20,7 @@ async fn a_refused_token_ends_the_session_and_is_not_tried_again() {
         advance(seconds(3600)).await;
     }
     assert_eq!(gate.calls(), 2);
-    let refused = Outcome::Refused { answer_lost: false };
+    let refused = Outcome::Refused { answer_lost: false, answer: answer_401() };
     assert_eq!(gate.outcomes(), [Outcome::Renewed, refused]);
     assert_eq!(gate.visit(&gate.claims(r#"{"sub":"x"}"#)).await, "refresh_refused");
     assert_eq!(gate.calls(), 2);
@@ -33,7 +33,7 @@ async fn a_refusal_ahead_of_time_is_heard_only_when_the_access_token_has_ended()
     gate.fake.world().live.clear();
     gate.start(&ann);
     settle().await;
-    assert_eq!(gate.outcomes(), [Outcome::Refused { answer_lost: false }]);
+    assert_eq!(gate.outcomes(), [Outcome::Refused { answer_lost: false, answer: answer_401() }]);
     gate.start(&ann);
     assert_eq!(gate.settled(&ann), "nothing");
     settle().await;
@@ -92,7 +92,10 @@ async fn after_a_broken_connection_the_same_token_is_tried_once_more_at_once() {
     let bob = gate.session("bob");
     gate.fake.plan([Plan::LoseAnswer]);
     assert_eq!(gate.visit(&bob).await, "refresh_refused");
-    assert_eq!((gate.calls(), gate.outcomes()), (4, vec![Outcome::Refused { answer_lost: true }]));
+    assert_eq!(
+        (gate.calls(), gate.outcomes()),
+        (4, vec![Outcome::Refused { answer_lost: true, answer: answer_401() }])
+    );
 
     let eve = gate.session("eve");
     gate.fake.plan([Plan::LoseRequest(seconds(0)), Plan::LoseRequest(seconds(0))]);
@@ -250,4 +253,9 @@ async fn whoever_starts_a_refresh_hears_that_the_session_is_over() {
     assert_eq!(start(&carl), None);
     settle().await;
     assert_eq!(start(&carl), None, "a blip ends nothing");
+}
+
+/// What the fake backend says of a spent token.
+fn answer_401() -> Option<RefusalAnswer> {
+    Some(RefusalAnswer { status: 401, error: None })
 }

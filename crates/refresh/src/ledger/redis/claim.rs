@@ -13,7 +13,7 @@ use crate::ledger::redis::scripts::{CLAIM, RELEASE, RENEW};
 use crate::ledger::redis::{
     CHANNEL, FAILED, REFUSED, RELEASED, RedisStore, claim_key, random, record_key,
 };
-use crate::ledger::seal::{self, Record};
+use crate::ledger::seal::{self, MOVES, Page, Record};
 use crate::lineage::{Lineage, TokenKeys};
 
 /// What came of an attempt to take a claim.
@@ -33,9 +33,18 @@ pub(crate) enum ClaimEnd {
     Failed,
 }
 
+/// What was heard of a claim. Everybody who reaches Redis can say such a thing.
+#[derive(Clone)]
+pub(super) struct Word {
+    pub(super) end: ClaimEnd,
+    /// Of a refusal: [`seal::seal_refusal`].
+    pub(super) proof: Vec<u8>,
+}
+
 /// The right to redeem the token of one session. It ends by itself.
 pub(crate) struct Claim {
     store: RedisStore,
+    token: TokenKeys,
     record: Lineage,
     owner: [u8; 16],
     life: Duration,
@@ -46,8 +55,9 @@ pub(crate) struct Claim {
 /// A seat for those who wait until another process has redeemed the token.
 pub(crate) struct Waiting {
     store: RedisStore,
+    token: TokenKeys,
     record: Lineage,
-    ends: watch::Receiver<Option<ClaimEnd>>,
+    ends: watch::Receiver<Option<Word>>,
     poll: Duration,
 }
 
@@ -60,37 +70,49 @@ impl RedisStore {
         now: UnixSeconds,
     ) -> Result<(Claimed, Lineage, Option<Record>), StoreFault> {
         let mut links = self.links().await?;
-        let sight = self.sight(&mut links, token, now).await.map_err(|error| self.fell(&error))?;
-        let (record, owner) = (sight.thread.name, random());
-        // Before the attempt: what ends between it and the waiting must not be missed.
-        let waiting = self.wait_for(record, backend_timeout);
-        let life = backend_timeout.saturating_mul(3) / 2;
-        let asked = Instant::now();
-        let taken = CLAIM
-            .key(claim_key(record))
-            .key(record_key(record))
-            .arg(&owner[..])
-            .arg(millis(life))
-            .invoke_async::<(u8, Vec<u8>)>(&mut links.quick)
-            .await;
-        let (taken, found) = taken.map_err(|error| self.fell(&error))?;
-        let found = seal::open_record(&sight.thread, &found).filter(|found| found.until > now);
+        let (owner, life) = (random(), backend_timeout.saturating_mul(3) / 2);
+        let mut moves = 0;
+        let (record, waiting, asked, taken, found) = loop {
+            let sight = self.sight(&links, token, now).await;
+            let thread = sight.map_err(|error| self.fell(&error))?.thread;
+            let record = thread.name;
+            // Before the attempt: what ends between it and the waiting must not be missed.
+            let waiting = self.wait_for(token, record, backend_timeout);
+            let asked = Instant::now();
+            let taken = CLAIM
+                .key(claim_key(record))
+                .key(record_key(record))
+                .arg(&owner[..])
+                .arg(millis(life))
+                .invoke_async::<(u8, Vec<u8>)>(&mut links.quick)
+                .await;
+            let (taken, found) = taken.map_err(|error| self.fell(&error))?;
+            match seal::open_page(&thread, &found) {
+                // A moment ago: nobody asks for this claim any more.
+                Some(Page::Moved(_)) if moves < MOVES => moves += 1,
+                Some(Page::Record(found)) if found.until > now => {
+                    break (record, waiting, asked, taken, Some(found));
+                }
+                Some(_) | None => break (record, waiting, asked, taken, None),
+            }
+        };
         let claimed = if taken == 1 {
             let renewed = Mutex::new(Some(asked));
-            Claimed::Mine(Claim { store: self.clone(), record, owner, life, renewed })
+            let (store, token) = (self.clone(), token.clone());
+            Claimed::Mine(Claim { store, token, record, owner, life, renewed })
         } else {
             Claimed::Theirs(waiting)
         };
         Ok((claimed, record, found))
     }
 
-    fn wait_for(&self, record: Lineage, backend_timeout: Duration) -> Waiting {
+    fn wait_for(&self, token: &TokenKeys, record: Lineage, backend_timeout: Duration) -> Waiting {
         let mut waiters = self.waiters();
         let waiter = waiters.entry(record).or_insert_with(|| watch::Sender::new(None));
         let mut ends = waiter.subscribe();
         ends.mark_unchanged();
         let poll = (backend_timeout / 4).min(LONGEST_POLL);
-        Waiting { store: self.clone(), record, ends, poll }
+        Waiting { store: self.clone(), token: token.clone(), record, ends, poll }
     }
 }
 
@@ -133,16 +155,16 @@ impl Claim {
     /// Gives it back and tells those who wait for it. If that fails it ends by itself.
     pub(crate) async fn release(self, end: ClaimEnd) {
         let Ok(mut links) = self.store.links().await else { return };
-        let kind = match end {
-            ClaimEnd::Settled => RELEASED,
-            ClaimEnd::Refused => REFUSED,
-            ClaimEnd::Failed => FAILED,
+        let (kind, proof) = match end {
+            ClaimEnd::Settled => (RELEASED, Vec::new()),
+            ClaimEnd::Refused => (REFUSED, seal::seal_refusal(&self.token)),
+            ClaimEnd::Failed => (FAILED, Vec::new()),
         };
         let released = RELEASE
             .key(claim_key(self.record))
             .arg(&self.owner[..])
             .arg(CHANNEL)
-            .arg(self.store.message(kind, self.record))
+            .arg([self.store.message(kind, self.record), proof].concat())
             .invoke_async::<u8>(&mut links.quick)
             .await;
         if let Err(error) = released {
@@ -160,10 +182,15 @@ impl Claim {
 }
 
 impl Waiting {
-    /// Waits until the holder tells how he has fared. `None`: nothing was heard for a while.
+    /// Waits until the holder tells how he has fared. `None`: nothing was heard for a while, or of a
+    /// refusal without proof that it was of this very token.
     pub(crate) async fn end(mut self) -> Option<ClaimEnd> {
         match timeout(self.poll, self.ends.changed()).await {
-            Ok(Ok(())) => *self.ends.borrow_and_update(),
+            Ok(Ok(())) => {
+                let word = self.ends.borrow_and_update().clone()?;
+                let is_true = || seal::is_refusal(&self.token, &word.proof);
+                (word.end != ClaimEnd::Refused || is_true()).then_some(word.end)
+            }
             Ok(Err(_)) | Err(_) => None,
         }
     }

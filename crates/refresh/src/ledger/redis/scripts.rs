@@ -17,6 +17,17 @@ pub(super) static REPLACE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Replaces the entry KEYS[1] by ARGV[2], for ARGV[3] milliseconds, if it still begins with ARGV[1].
+/// Says whether it did (1 or 0).
+pub(super) static REPLACE_ENTRY: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local found = redis.call('GET', KEYS[1]) or ''
+         if string.sub(found, 1, 12) ~= ARGV[1] then return 0 end
+         redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+         return 1",
+    )
+});
+
 /// Takes the claim KEYS[1] for ARGV[1], for ARGV[2] milliseconds, unless somebody has it. Says
 /// whether that worked (1 or 0), and what stands in the record KEYS[2].
 pub(super) static CLAIM: LazyLock<Script> = LazyLock::new(|| {
