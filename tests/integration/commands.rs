@@ -177,6 +177,91 @@ fn check_lists_every_problem_and_says_by_its_code_whether_it_can_be_used() {
 }
 
 #[test]
+fn a_warning_stops_a_deployment_that_asks_for_it() {
+    let check = |session: &str, code: i32, ok: bool| {
+        let config = Config::new("deny", session);
+        let (found, checked) = config.json(&["check", "--json", "--deny-warnings"], "");
+        assert_eq!((found, &checked["ok"]), (Some(code), &json!(ok)), "{checked}");
+    };
+    // The literal secret is warned of.
+    check("", 2, true);
+    check("domian = 1", 2, false);
+    let sound = Config::new("deny", "");
+    std::fs::write(&sound.0, WITHOUT_A_WARNING).unwrap();
+    let checked = sound.run(&["check", "--deny-warnings"], "");
+    assert!(checked.status.success(), "{checked:?}");
+}
+
+/// `PATH` is as good a variable as any other that is there.
+const WITHOUT_A_WARNING: &str = r#"
+session.secrets = [{ env = "PATH" }]
+session.allow_weak_secret = false
+login.url = "https://app.example.com/login"
+server.trusted_proxies = ["10.0.0.0/8"]
+[[app]]
+host = "app.example.com"
+upstream = "http://127.0.0.1:1"
+access = "public"
+"#;
+
+#[test]
+fn a_ledger_that_could_not_be_written_is_told_before_the_start() {
+    let folder = std::env::temp_dir().join(format!("foregate-ledger-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("inside")).unwrap();
+    let config = Config::new("ledger", "");
+    let text = std::fs::read_to_string(&config.0).unwrap();
+    let check = |file: &str, expected: Option<&str>| {
+        let path = folder.join(file);
+        let ledger = format!("[refresh]\nledger = \"file:{}\"\n{text}", path.display());
+        std::fs::write(&config.0, ledger).unwrap();
+        let (code, checked) = config.json(&["check", "--json"], "");
+        let mut problems = checked["problems"].as_array().unwrap().iter();
+        let told = problems.find(|problem| problem["key"] == "refresh.ledger");
+        assert_eq!((code, told.is_some()), (Some(0), expected.is_some()), "{file}: {checked}");
+        let Some((told, expected)) = told.zip(expected) else { return };
+        assert!(told["severity"] == "warning" && told["message"].as_str() == Some(expected));
+        assert!(told["hint"].as_str().unwrap().contains("another one than who runs `check`"));
+    };
+    check("ledger.redb", None);
+    std::fs::write(folder.join("there.redb"), "as it is").unwrap();
+    check("there.redb", None);
+    check("inside", Some("this is a directory, and a file is expected"));
+    let none = format!("there is no directory {}", folder.join("nowhere").display());
+    check("nowhere/ledger.redb", Some(&none));
+    // Not even root makes files there.
+    let message = "whoever asks here may not write it: permission denied";
+    check("/sys/ledger.redb", Some(message));
+    let left = std::fs::read_dir(&folder).unwrap().count();
+    let kept = std::fs::read_to_string(folder.join("there.redb")).unwrap();
+    assert_eq!((left, &*kept), (2, "as it is"), "the check leaves nothing behind");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_probe_takes_nothing_but_the_admin_listener_s_own_word_for_ready() {
+    let check = |answer: &'static str, code: i32, expected: &str| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let answering = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let _ = std::io::Read::read(&mut stream, &mut request).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let (found, told) = alone(&["health", "--admin", &address]);
+        answering.join().unwrap();
+        assert!(found == Some(code) && told.contains(expected), "{answer}: {found:?} {told}");
+    };
+    let stranger = "is no admin listener of Foregate";
+    check("HTTP/1.1 200 OK\r\n\r\nready\n", 0, "ready");
+    check("HTTP/1.1 200 OK\r\n\r\n[+] listener http\nready\n", 0, "[+] listener http");
+    check("HTTP/1.1 200 OK\r\n\r\n<h1>It works!</h1>", 1, stranger);
+    check("HTTP/1.1 200 OK\r\n\r\nalready", 1, stranger);
+    check("HTTP/1.1 200 OK\r\n\r\n", 1, stranger);
+    check("HTTP/1.1 503 No\r\n\r\nnot ready: stopping\n", 1, "not ready: stopping");
+}
+
+#[test]
 fn a_bad_configuration_starts_nothing() {
     let bad = Config::new("start", "format = \"v3\"");
     let output = bad.run(&["run"], "");

@@ -5,9 +5,11 @@ mod app;
 mod backend;
 mod risk;
 mod session;
+mod sign_in;
 mod tls;
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -35,12 +37,15 @@ pub(crate) fn compile(
     let limits = limits(&file.limits, report);
     let keyring = session::keyring(&file.session, &file.tokens, environment, report);
     let backends = backend::backends(file.backend.as_slice(), environment, report);
-    let refresh = refresh(&file.refresh, report);
+    let refresh = refresh(&file.refresh, environment, report);
     let (login, forbidden_url) = login(&file.login, report);
     let apps = app::apps(&file.app, environment, report);
     let rules = app::rules(file, report);
     if let (Some(login), Some(rules)) = (&login, &rules) {
-        risk::login_behind_its_own_gate(login, rules, &apps, report);
+        sign_in::behind_its_own_gate(login, rules, &apps, &file.app, report);
+    }
+    if let Some(server) = &server {
+        risk::upstream_is_the_gate(&file.app, server, report);
     }
     risk::warn(file, report);
 
@@ -101,6 +106,7 @@ fn server(raw: &raw::Server, environment: &Environment, report: &mut Report) -> 
         workers,
         trusted_proxies: trusted_proxies(&raw.trusted_proxies, report),
         reuse_port: raw.reuse_port,
+        decision_endpoint: raw.decision_endpoint,
         drain_delay: raw.drain_delay.0,
         shutdown_grace: raw.shutdown_grace.0,
     })
@@ -193,16 +199,31 @@ fn limits(raw: &raw::Limits, report: &mut Report) -> Limits {
 const SMALLEST_HEAD: usize = 8 << 10;
 const LARGEST_HEAD: usize = 1 << 20;
 
-fn refresh(raw: &raw::Refresh, report: &mut Report) -> Refresh {
+fn refresh(raw: &raw::Refresh, environment: &Environment, report: &mut Report) -> Refresh {
     if raw.ledger_entries.0 == 0 {
         let fault = Fault::new("expected at least 1");
         let hint = "without a ledger, late requests would lose their session";
         report.error(&Key::of("refresh.ledger_entries"), fault.hint(hint));
     }
+    let key = Key::of("refresh.ledger");
     let ledger = LedgerAddress::parse(&raw.ledger).map_err(Fault::new);
+    let ledger = report.accept(&key, ledger).unwrap_or(LedgerAddress::Memory);
+    if let LedgerAddress::File(path) = &ledger
+        && let Err(error) = environment.try_to_write(path)
+    {
+        let directory = path.parent().unwrap_or(path).display();
+        let message = match error.kind() {
+            ErrorKind::IsADirectory => "this is a directory, and a file is expected".to_owned(),
+            ErrorKind::NotFound => format!("there is no directory {directory}"),
+            _ => format!("whoever asks here may not write it: {}", error.kind()),
+        };
+        let hint = "make the directory, for the user who runs Foregate: that may be another one \
+                    than who runs `check`";
+        report.warning(&key, Fault::new(message).hint(hint));
+    }
     Refresh {
         ahead: raw.ahead.0,
-        ledger: report.accept(&Key::of("refresh.ledger"), ledger).unwrap_or(LedgerAddress::Memory),
+        ledger,
         ledger_entries: raw.ledger_entries.0,
         on_upstream_401: raw.on_upstream_401,
     }

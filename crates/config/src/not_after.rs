@@ -45,6 +45,9 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 /// `YYMMDDHHMMSSZ`, where years from 50 on are of the last century, or `YYYYMMDDHHMMSSZ`.
 fn time(tag: u8, text: &[u8]) -> Option<UnixSeconds> {
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
     let (year, rest) = match tag {
         UTC_TIME => {
             let (year, rest) = text.split_at_checked(2)?;
@@ -120,6 +123,8 @@ mod tests {
         check(UTC_TIME, "700101000000+0100", None);
         check(UTC_TIME, "701301000000Z", None);
         check(INTEGER, "700101000000Z", None);
+        check(GENERALIZED_TIME, "-0200101004000Z", None);
+        check(UTC_TIME, "70+101000000Z", None);
         check(GENERALIZED_TIME, "99991231235959Z", Some(253_402_300_799));
     }
 

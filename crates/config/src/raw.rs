@@ -62,6 +62,9 @@ pub(crate) struct Server {
     pub(crate) trusted_proxies: Vec<String>,
     /// A second process may share the ports, to take over. Otherwise a second start fails clearly.
     pub(crate) reuse_port: bool,
+    /// Whether `/.foregate/auth` answers `trusted_proxies`. Where a trusted proxy passes visitors' requests on and nobody asks
+    /// there, `false` keeps pages from asking for their own token.
+    pub(crate) decision_endpoint: bool,
     /// After SIGTERM: how long readiness fails before the listeners close.
     pub(crate) drain_delay: Span,
     /// After SIGTERM and `drain_delay`: how long requests in flight may take.
@@ -77,6 +80,7 @@ impl Default for Server {
             workers: Count(0),
             trusted_proxies: Vec::new(),
             reuse_port: false,
+            decision_endpoint: true,
             drain_delay: seconds(0),
             shutdown_grace: seconds(30),
         }

@@ -121,6 +121,13 @@ impl Report {
         self.taken.insert(known);
     }
 
+    /// Whether something within `key` could not be read, so that what is left is not what was
+    /// meant.
+    pub(crate) fn has_lost(&self, key: &Key) -> bool {
+        let known = self.as_in_the_file(key);
+        self.taken.iter().any(|taken| taken.is_within(&known))
+    }
+
     /// The problems, in the order of the file, then what the environment says; and the files that
     /// were read.
     pub(crate) fn finish(mut self) -> (Vec<Problem>, Vec<SourceFile>) {

@@ -31,8 +31,9 @@ pub(crate) fn resolve(
             Some(text) => present(Secret::new(text), &format!("the variable {name}")),
             None if could_be_secret(name) => Err(Fault::new("there is no such variable")
                 .hint("write a secret itself as a plain string; env takes a variable's name")),
-            None => Err(Fault::new(format!("the variable {name} is not set"))
-                .hint(format!("export {name}=… before Foregate starts"))),
+            None => Err(Fault::new(format!("the variable {name} is not set")).hint(format!(
+                "export {name}=… before Foregate starts; one that runs needs a restart"
+            ))),
         },
         (None, Some(path)) => match report.read(path, environment) {
             Ok(text) => {

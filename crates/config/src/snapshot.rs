@@ -74,6 +74,8 @@ pub struct Server {
     pub trusted_proxies: TrustedProxies,
     /// A second process may listen on the same ports.
     pub reuse_port: bool,
+    /// `/.foregate/auth` answers `trusted_proxies`; else there is nothing.
+    pub decision_endpoint: bool,
     /// After SIGTERM: how long readiness fails before the listeners close.
     pub drain_delay: Duration,
     /// Then: how long requests in flight may take.

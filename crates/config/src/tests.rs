@@ -6,7 +6,7 @@ mod problems;
 
 use crate::{Environment, Loaded, Problem, parse};
 
-/// A file without fault or risk, for `environment()`.
+/// A file without fault or risk, for `environment()`, which names the proxy that ends TLS.
 const SOUND: &str = r#"[session]
 secrets = [{ env = "SECRET" }]
 domain = ".a.test"
@@ -23,6 +23,12 @@ upstream = "http://127.0.0.1:3000"
 const SECRET: &str = "kY7#qP2!vB9$wX4z-and-more-of-it";
 
 fn environment(more: &[(&str, &str)]) -> Environment {
+    let proxy = ("FOREGATE_SERVER__TRUSTED_PROXIES", "[\"192.0.2.1\"]");
+    bare_environment(&[&[proxy], more].concat())
+}
+
+/// For a file that says itself who ends TLS.
+fn bare_environment(more: &[(&str, &str)]) -> Environment {
     let pairs = [("SECRET", SECRET), ("EMPTY", "")];
     Environment::from_pairs(pairs.into_iter().chain(more.iter().copied()))
         .with_file("/run/secret", &format!("{SECRET}\n"))

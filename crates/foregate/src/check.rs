@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use foregate_config::{Environment, Problem, Severity};
+use foregate_config::{Problem, Severity};
 
-use crate::BAD_CONFIGURATION;
 use crate::print::print;
+use crate::{BAD_CONFIGURATION, environment};
 
-pub(crate) fn command(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let (ok, problems) = match foregate_config::load(path, &Environment::of_process()) {
+/// `ok` speaks of errors alone; `deny_warnings` changes nothing but the exit code.
+pub(crate) fn command(path: &Path, json: bool, deny_warnings: bool) -> anyhow::Result<ExitCode> {
+    let (ok, problems) = match foregate_config::load(path, &environment()) {
         Ok(loaded) => (true, loaded.warnings),
         Err(unusable) => (false, unusable.problems),
     };
@@ -22,7 +23,8 @@ pub(crate) fn command(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
             writeln!(out, "{}", summary(path, &problems))
         })?;
     }
-    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(BAD_CONFIGURATION) })
+    let is_taken = ok && (problems.is_empty() || !deny_warnings);
+    Ok(if is_taken { ExitCode::SUCCESS } else { ExitCode::from(BAD_CONFIGURATION) })
 }
 
 fn summary(path: &Path, problems: &[Problem]) -> String {

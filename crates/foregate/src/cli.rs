@@ -35,16 +35,18 @@ pub(crate) enum Command {
     },
     /// Say everything that is wrong with a configuration, and what is risky.
     ///
-    /// Exit code 0: it can be used. 2: it cannot.
-    #[command(
-        after_help = "Examples:\n  foregate check\n  foregate check --config /etc/foregate/proxy.toml --json"
-    )]
+    /// Exit code 0: it can be used. 2: it cannot, or there is a warning and --deny-warnings.
+    #[command(after_help = CHECK)]
     Check {
         #[command(flatten)]
         config: Config,
         /// One JSON object instead of text.
         #[arg(long)]
         json: bool,
+        /// Exit code 2 if there is any warning, too, for deployments that nobody watches. What is
+        /// printed stays the same: `ok` in the JSON speaks of errors alone.
+        #[arg(long)]
+        deny_warnings: bool,
     },
     /// Say what would come of a request, and why: app, rule, decision, headers.
     ///
@@ -95,6 +97,14 @@ pub(crate) enum Command {
         shell: Shell,
     },
 }
+
+const CHECK: &str = "Examples:
+  foregate check
+  foregate check --config /etc/foregate/proxy.toml --json
+  foregate check --config /etc/foregate/proxy.toml --deny-warnings
+
+Certificates are held against the clock. A ledger's file is tried as the user who asks here: that may
+be another one than who runs Foregate.";
 
 const DECODE: &str = "Examples:
   foregate session decode < cookie.txt

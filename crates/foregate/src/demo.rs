@@ -8,20 +8,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use foregate_config::{Endpoint, Environment, Listen, Snapshot};
+use foregate_config::{Endpoint, Listen, Snapshot};
 use foregate_proxy::Handed;
 use foregate_stage::{Demo, DemoAddresses, DemoSettings, SECRET};
 use http::Uri;
 
 use crate::print::print;
-use crate::{load, run, telemetry, usable};
+use crate::{environment, load, run, telemetry, usable};
 
 pub(crate) fn command(config: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = match config {
         Some(path) => load(path),
-        None => {
-            usable(foregate_config::parse("proxy.toml", PROXY_TOML, &Environment::of_process()))
-        }
+        None => usable(foregate_config::parse("proxy.toml", PROXY_TOML, &environment())),
     };
     let loaded = match loaded {
         Ok(loaded) => loaded,

@@ -20,7 +20,14 @@ pub(crate) fn command(admin: Option<&str>, config: Option<&Path>) -> anyhow::Res
         None => configured(config)?,
     };
     let (status, said) = ask(&admin).with_context(|| format!("no answer from {admin}"))?;
-    print(|out| writeln!(out, "{said}"))?;
+    // Whatever else listens at this place may well answer 200 to everything.
+    let last = said.trim_end().lines().last().unwrap_or_default();
+    ensure!(
+        status != 200 || last == "ready",
+        "what answers at {admin} is no admin listener of Foregate"
+    );
+    let first = said.lines().next().unwrap_or_default().trim();
+    print(|out| writeln!(out, "{first}"))?;
     Ok(if status == 200 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
@@ -93,7 +100,7 @@ fn configured(config: Option<&Path>) -> anyhow::Result<Admin> {
 /// `server.admin` where nothing says otherwise.
 const DEFAULT: &str = "127.0.0.1:9901";
 
-/// The status, and the first line of what the listener says.
+/// The status, and what the listener says.
 fn ask(admin: &Admin) -> anyhow::Result<(u16, String)> {
     let deadline = Instant::now() + TIME;
     let answer = match admin {
@@ -108,8 +115,7 @@ fn ask(admin: &Admin) -> anyhow::Result<(u16, String)> {
     };
     let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
     let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
-    let said = body.lines().next().unwrap_or_default().trim();
-    Ok((status.context("no HTTP")?, said.to_owned()))
+    Ok((status.context("no HTTP")?, body.to_owned()))
 }
 
 /// HTTP/1.0, so that the end of the answer is the end of the connection.

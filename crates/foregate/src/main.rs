@@ -35,7 +35,9 @@ fn main() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| with_tip(error).exit());
     let done = match cli.command {
         Command::Run { config } => run::command(&config.path),
-        Command::Check { config, json } => check::command(&config.path, json),
+        Command::Check { config, json, deny_warnings } => {
+            check::command(&config.path, json, deny_warnings)
+        }
         Command::Explain(arguments) => explain::command(&arguments),
         Command::Demo { config } => demo::command(config.as_deref()),
         Command::Session { command } => session::command(command),
@@ -76,7 +78,12 @@ fn input(file: &Path) -> anyhow::Result<String> {
 
 /// Reads the configuration, or tells a person all that is wrong with it.
 fn load(path: &Path) -> Result<Loaded, ExitCode> {
-    usable(foregate_config::load(path, &Environment::of_process()))
+    usable(foregate_config::load(path, &environment()))
+}
+
+/// With the clock, which the configuration's certificates are held against.
+fn environment() -> Environment {
+    Environment::of_process().at(session::at(None))
 }
 
 fn usable(loaded: Result<Loaded, Unusable>) -> Result<Loaded, ExitCode> {

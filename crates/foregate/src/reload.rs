@@ -6,15 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use foregate_config::{
-    Environment, Loaded, Problem, Server, Severity, Snapshot, SourceFile, Unusable,
-};
+use foregate_config::{Loaded, Problem, Server, Severity, Snapshot, SourceFile, Unusable};
 use foregate_proxy::{HttpEndpoint, Live};
 use foregate_refresh::{LedgerAddress, Refresher};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::environment;
 use crate::opened::Openings;
 use crate::systemd::Supervisor;
 use crate::telemetry::tell;
@@ -136,7 +135,7 @@ impl Reloader {
         loop {
             let (path, before) = (self.path.clone(), self.live.load());
             let load = move || {
-                let loaded = foregate_config::load(&path, &Environment::of_process())?;
+                let loaded = foregate_config::load(&path, &environment())?;
                 let openings = Openings::between(&before, &loaded.snapshot);
                 Ok((loaded, openings))
             };

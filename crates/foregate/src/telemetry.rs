@@ -24,6 +24,11 @@ pub(crate) fn start() {
     }
 }
 
+/// The log is JSON, and says errors: whoever collects it wants no other text beside it.
+pub(crate) fn is_read_by_programs() -> bool {
+    !std::io::stderr().is_terminal() && tracing::enabled!(Level::ERROR)
+}
+
 /// Libraries know no secret when they see one: h2 quotes the path that it cannot read, with its
 /// query. And a warning of theirs may be any visitor's to cause: h2 has one for each ping that
 /// nobody asked for. So only their errors are heard, whatever the levels are.

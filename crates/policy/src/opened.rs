@@ -96,9 +96,9 @@ impl Comparison<'_> {
         let mut asked = HashSet::new();
         for source in &both {
             let Ok(examples) = Examples::of(source, self.word) else { continue };
-            // A pattern that stays excludes what it did.
-            let is_new = !old_sources.contains(source);
-            let beside = examples.beside.iter().filter(|_| is_new);
+            // A pattern that stays excludes what it did; one that goes may have excluded more.
+            let stays = own.contains(source) && old_sources.contains(source);
+            let beside = examples.beside.iter().filter(|_| !stays);
             let paths = examples.taken.iter().chain(beside).cloned();
             let paths: Vec<String> = paths.flat_map(|path| addresses(&path, new, old)).collect();
             let opened = paths.iter().find_map(|path| self.opened(path, &methods));

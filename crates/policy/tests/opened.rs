@@ -66,6 +66,18 @@ fn a_guard_that_is_gone_or_shorter_is_named() {
 }
 
 #[test]
+fn what_a_pattern_excludes_no_more_is_open() {
+    let all_but = |word: &str| format!("public * /((?!{word}).*)");
+    for later in ["administrator", "admin/", "admin$"] {
+        let (old, new) = (all_but("admin"), all_but(later));
+        let rules = |text: &str| app(HOST, Access::Session, &[text]);
+        let found = between(rules(&old), rules(&new));
+        assert!(!found.is_empty(), "{old} -> {new}");
+        assert!(found.iter().all(|it| it.was == "session" && it.is == "public"), "{found:?}");
+    }
+}
+
+#[test]
 fn a_public_rule_above_a_guard_opens_what_it_takes() {
     check(
         &["admin * /a/b/:path*"],

@@ -373,6 +373,38 @@ fn a_rule_that_is_hardly_meant_is_warned_of() {
     check(&["admin * /admin/:path*", "public * /admin/login"], &[silent(1)]);
 
     check(&["admin * /a/../b", "admin * /a%2Fb"], &[idle(0), idle(1)]);
+
+    let so = |rule, what: &'static str| (rule, what);
+    let everybody = "`/:path*` above it matches first, so `/admin` is open to everybody";
+    check(&["public * /:path*", "admin * /admin"], &[so(1, everybody)]);
+    let every = "`/b/:path*` above it matches first, so `/b/c` is for every session";
+    check(&["session * /a /b/:path*", "admin * /b/c"], &[so(1, every)]);
+    let no_weaker = "`/a/:path*` above it matches first";
+    check(&["admin * /a/:path*", "session * /a/b"], &[so(1, no_weaker)]);
+    let named = "`/((?!dashboard).*)` above it is public";
+    check(&["public * / /((?!dashboard).*)", "admin * /admin/:path*"], &[so(1, named)]);
+
+    check(&["admin * /admin"], &[so(0, "`/admin/x` is for every session")]);
+    check(&["deny * /admin/"], &[]);
+    check(&["admin POST /orders", "admin * /robots.txt /"], &[]);
+    check(&["admin * /admin", "session * /admin/help"], &[]);
+    check(&["admin * /admin /admin/:path*"], &[]);
+    check(&["admin * /admin", "admin * /:path*"], &[]);
+    check(&["deny * /internal/:path* /metrics"], &[]);
+    check(&["admin * /r/one", "public * /r/:code"], &[]);
+    check(&["admin * /admin", "public * /:path*"], &[so(0, "`/admin/x` is open to everybody")]);
+}
+
+#[test]
+fn a_rule_that_ends_with_its_path_is_told_what_the_app_s_own_access_leaves_below_it() {
+    let messages = |access, rule: &str| -> Vec<String> {
+        let (_, warnings) = compile(vec![app(HOST, access, &[rule])]);
+        warnings.into_iter().map(|it| it.message).collect()
+    };
+    assert_eq!(messages(Access::Public, "admin * /a/b"), ["`/a/b/x` is open to everybody"]);
+    assert_eq!(messages(Access::Session, "deny * /a"), ["`/a/x` is not denied"]);
+    assert_eq!(messages(Access::Deny, "admin * /a"), [""; 0]);
+    assert_eq!(messages(Access::Public, "session * /a"), [""; 0]);
 }
 
 #[test]
@@ -401,7 +433,7 @@ fn a_pattern_that_waits_for_other_paths_than_its_author_believes_is_warned_of() 
     check(languages, "admin * /pt-br", Some(&format!("{twice} `/pt-br/pt-br`")));
     check(languages, "admin * /fr/a", None);
     check(languages, "admin * /english", None);
-    check(|_| {}, "admin * /en/a", None);
+    check(|_| {}, "session * /en/a", None);
 }
 
 #[test]

@@ -13,7 +13,9 @@ fuzz_target!(|text: &str| {
     if let Ok(LedgerAddress::File(path)) = &address {
         assert!(path.is_absolute());
     }
-    let Some((scheme, rest)) = text.split_once("://") else { return };
+    // A path may hold `://`, so the first colon ends the scheme.
+    let Some((scheme, rest)) = text.split_once(':') else { return };
+    let Some(rest) = rest.strip_prefix("//") else { return };
     if scheme == "file" || password.is_empty() {
         return;
     }

@@ -2,10 +2,11 @@
 
 use std::process::Command;
 
-use foregate_stage::{SECRET, random, seal_v4};
+use foregate_stage::{random, seal_v4};
 use foregate_tests::program;
 
 use super::alone;
+use crate::recipes::SECRET;
 
 /// The commands, each as the words that call it; found in the help of the program itself.
 fn commands() -> Vec<Vec<String>> {
@@ -59,14 +60,16 @@ fn every_example_runs_as_it_is_printed() {
     let folder = std::env::temp_dir().join(format!("foregate-examples-{}", std::process::id()));
     std::fs::create_dir_all(folder.join(".config/fish/completions")).unwrap();
     let config = format!(
-        "[session]\nsecrets = [\"{SECRET}\"]\n[login]\nurl = \"https://app.example.com/login\"\n\
-         [[app]]\nhost = \"app.example.com\"\nupstream = \"http://127.0.0.1:1\"\naccess = \"public\"\n"
+        "[server]\ntrusted_proxies = [\"10.0.4.16\"]\n[session]\nsecrets = [{{ file = {:?} }}]\n\
+         [login]\nurl = \"https://app.example.com/login\"\n[[app]]\nhost = \"app.example.com\"\nupstream = \"http://127.0.0.1:1\"\naccess = \"public\"\n",
+        folder.join("secret.txt")
     );
     let token = seal_v4(SECRET, r#"{"sub":"1"}"#, random());
     for (file, text) in [
         ("proxy.toml", &config),
         ("claims.json", &r#"{"sub":"1"}"#.to_owned()),
         ("token.txt", &token),
+        ("secret.txt", &SECRET.to_owned()),
         ("cookie.txt", &format!("Cookie: __Secure-next-auth.session-token={token}\n")),
     ] {
         std::fs::write(folder.join(file), text).unwrap();

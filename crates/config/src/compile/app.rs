@@ -138,7 +138,10 @@ pub(super) fn rules(file: &raw::File, report: &mut Report) -> Option<Rules> {
     match Rules::compile(&spec) {
         Ok((rules, warnings)) => {
             for finding in warnings {
-                report.warning(&place(&finding), fault(finding));
+                let app = finding.place.app.map(|app| Key::of("app").index(app));
+                if !app.is_some_and(|app| report.has_lost(&app)) {
+                    report.warning(&place(&finding), fault(finding));
+                }
             }
             Some(rules)
         }

@@ -1,59 +1,64 @@
 //! What is legal but risky, and what only shows when sections are held side by side.
 
-use foregate_policy::{self as policy, Field, Head, RawHead, Rules};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use foregate_policy as policy;
 use url::{Host, Url};
 
 use crate::key::Key;
+use crate::one_or_many::OneOrMany;
 use crate::problem::Fault;
 use crate::raw::{self, SameSite};
 use crate::report::Report;
-use crate::snapshot::{App, Login};
+use crate::snapshot::{Listen, Server};
+use crate::upstream::Endpoint;
 use crate::value;
 
-/// A visitor without a session would be sent in circles.
-pub(super) fn login_behind_its_own_gate(
-    login: &Login,
-    rules: &Rules,
-    apps: &[App],
-    report: &mut Report,
-) {
-    let target = &login.url[url::Position::BeforePath..];
-    let authority = &login.url[url::Position::BeforeHost..url::Position::AfterPort];
-    let head = Head::parse(RawHead {
-        method: "GET",
-        authority: None,
-        target,
-        host: Field::One(authority.as_bytes()),
-        origin: Field::Absent,
-        fetch_site: Field::Absent,
-        fetch_mode: Field::Absent,
-        accept: None,
-        names_cors_method: false,
-        websocket: false,
-    });
-    let Ok(head) = head else {
-        let fault = Fault::new("Foregate itself would refuse a request for this URL");
-        return report.error(&Key::of("login.url"), fault.hint("write it without odd escapes"));
-    };
-    // An unknown host is somebody else's.
-    let Ok(route) = rules.route(&head) else { return };
-    if route.without_session().is_err() {
-        let app = &apps[route.app()];
-        let guard = match route.rule().and_then(|rule| app.rules.get(rule)) {
-            Some(rule) => rule.to_string(),
-            None => format!("the access of {}", app.host),
-        };
-        let fault = Fault::new(format!("{guard} guards this URL, so nobody could ever sign in"));
-        let path = head.path().as_str();
-        let hint = format!("add a rule above it: path = {path:?}, access = \"public\"");
-        report.error(&Key::of("login.url"), fault.hint(hint));
+/// A request that comes back to the gate, again and again.
+pub(super) fn upstream_is_the_gate(apps: &[raw::App], server: &Server, report: &mut Report) {
+    let https = server.https.map(Listen::Tcp);
+    let listeners = [server.http.as_ref(), https.as_ref(), server.admin.as_ref()];
+    for (index, app) in apps.iter().enumerate() {
+        let texts = app.upstream.as_ref().map_or(&[][..], OneOrMany::as_slice);
+        for (item, text) in texts.iter().enumerate() {
+            let Ok((_, endpoint)) = value::upstream(text) else { continue };
+            if listeners.iter().flatten().any(|listen| leads_to(&endpoint, listen)) {
+                let fault = Fault::new("this is where Foregate itself listens");
+                let key = Key::of("app").index(index).name("upstream").index(item);
+                report.error(&key, fault.hint("write where the app listens, on a port of its own"));
+            }
+        }
     }
+}
+
+/// As far as that can be told without asking for names.
+fn leads_to(endpoint: &Endpoint, listen: &Listen) -> bool {
+    let (host, listener) = match (endpoint, listen) {
+        (Endpoint::Unix(path), Listen::Unix(own)) => return path == own,
+        (Endpoint::Tcp { host, port }, Listen::Tcp(own)) if *port == own.port() => (host, own.ip()),
+        _ => return false,
+    };
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let addresses = match host.parse::<IpAddr>() {
+        // A connection to "every address" goes to this machine.
+        Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => loopback[..1].to_vec(),
+        Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => loopback[1..].to_vec(),
+        Ok(address) => vec![address.to_canonical()],
+        Err(_) if is_localhost(host) => loopback.to_vec(),
+        Err(_) => return false,
+    };
+    addresses.into_iter().any(|address| match listener {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.is_ipv4() && address.is_loopback(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.is_loopback(),
+        own => own.to_canonical() == address,
+    })
 }
 
 pub(super) fn warn(file: &raw::File, report: &mut Report) {
     session(file, report);
     domain(file, report);
     nobody_on_a_socket(&file.server, report);
+    nobody_ends_tls(file, report);
     if !file.csrf.enabled {
         let fault = Fault::new("any site may write in the name of a visitor who is signed in");
         report.warning(&Key::of("csrf.enabled"), fault.hint("name sites in csrf.allowed_origins"));
@@ -86,6 +91,24 @@ fn nobody_on_a_socket(server: &raw::Server, report: &mut Report) {
         let fault = Fault::new("there is no unix socket that visitors come over");
         let key = Key::of("server.trusted_proxies").index(index);
         report.warning(&key, fault.hint("set server.http = \"unix:/…\", or take it out"));
+    }
+}
+
+/// Browsers ask over https, since the cookie is Secure; so something ends TLS, and is not believed
+/// that it does.
+fn nobody_ends_tls(file: &raw::File, report: &mut Report) {
+    let server = &file.server;
+    let is_https = Url::parse(&file.login.url).is_ok_and(|url| url.scheme() == "https");
+    if server.https.is_empty()
+        && server.trusted_proxies.is_empty()
+        && file.session.secure
+        && is_https
+    {
+        let message = "nothing here ends TLS, so nobody stays signed in: a __Secure- cookie does not \
+                       count over plain http, and visitors are sent back to http";
+        let hint = "name the proxy that ends TLS, as trusted_proxies = [\"10.0.4.16\"] under \
+                    [server], or set server.https";
+        report.warning(&Key::of("server.trusted_proxies"), Fault::new(message).hint(hint));
     }
 }
 
@@ -137,7 +160,8 @@ fn domain(file: &raw::File, report: &mut Report) {
     let Ok(domain) = value::cookie_domain(&file.session.domain) else { return };
     if !domain.contains('.') {
         let fault = Fault::new("browsers take no cookie for a whole top-level domain");
-        let hint = "use a name below it, such as \".demo.localhost\"";
+        let name = if domain == "localhost" { "demo" } else { "example" };
+        let hint = format!("use a name below it, such as \".{name}.{domain}\"");
         return report.warning(&key, fault.hint(hint));
     }
     if login.is_some_and(|login| !is_below(login, &domain)) {

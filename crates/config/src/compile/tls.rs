@@ -2,8 +2,9 @@
 //! quotes what is in a file.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use foregate_session::Secret;
+use foregate_session::{Secret, UnixSeconds};
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::{self, PemObject};
@@ -92,8 +93,37 @@ fn certificate(
         report.error(&key_key, fault.hint(hint));
         return None;
     }
-    Some(Certificate::new(pair, parsed.valid_dns_names()))
+    let certificate = Certificate::new(pair, parsed.valid_dns_names());
+    if let (Some(ends), Some(now)) = (certificate.ends(), environment.now())
+        && let Some(message) = near_its_end(ends, now)
+    {
+        let hint = "renew it: Foregate reads the files again when they change";
+        report.warning(&cert_key, Fault::new(message).hint(hint));
+    }
+    Some(certificate)
 }
+
+/// What to say of a certificate that has ended, or will soon.
+fn near_its_end(ends: UnixSeconds, now: UnixSeconds) -> Option<String> {
+    let left = ends.since(now);
+    if left.is_zero() {
+        Some(format!("the certificate ended {} ago", roughly(now.since(ends))))
+    } else {
+        (left < LAST_WEEKS).then(|| format!("the certificate ends in {}", roughly(left)))
+    }
+}
+
+fn roughly(span: Duration) -> String {
+    match span.as_secs() {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..3600 => format!("{} min", seconds / 60),
+        seconds @ 3600..86_400 => format!("{} h", seconds / 3600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// As `/readyz?verbose` has it.
+const LAST_WEEKS: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// At least one certificate.
 fn chain(

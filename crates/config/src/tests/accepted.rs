@@ -8,7 +8,7 @@ use foregate_session::{ClaimPath, UnixSeconds};
 use serde_json::Value;
 
 use super::certificates::pair;
-use super::{SECRET, SOUND, environment, load_sound, problems, shown};
+use super::{SECRET, SOUND, bare_environment, environment, load_sound, problems, shown};
 use crate::{CookieMode, Endpoint, Snapshot, parse, schema};
 
 /// Every key there is.
@@ -18,7 +18,7 @@ const REPOSITORY: &str = include_str!("../../../../proxy.toml");
 
 fn full() -> Snapshot {
     let (cert, key) = pair(&["app.example.com"]);
-    let environment = environment(&[])
+    let environment = bare_environment(&[])
         .with_file("/run/older", "an-older-one\n")
         .with_file("/etc/tls/tls.crt", &cert)
         .with_file("/etc/tls/tls.key", &key)

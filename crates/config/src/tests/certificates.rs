@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use foregate_session::UnixSeconds;
 use rcgen::{CertificateParams, KeyPair};
 
 use super::{SECRET, environment, problems, shown};
@@ -210,6 +211,37 @@ fn a_host_that_no_certificate_names_is_worth_a_warning() {
     let expected = "warning: proxy.toml:7:8: app[0].host: no certificate in [tls] names this \
                     host\n  hint: browsers refuse to open it over https\n";
     assert_eq!(found, expected);
+}
+
+#[test]
+fn a_certificate_that_has_ended_or_will_soon_is_worth_a_warning() {
+    let mut params = CertificateParams::new(vec!["app.a.test".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2031, 3, 1);
+    let key = KeyPair::generate().unwrap();
+    let cert = pem("CERTIFICATE", params.self_signed(&key).unwrap().der());
+    let key = pem("PRIVATE KEY", &key.serialize_der());
+    let check = |now: i64, expected: Option<&str>| {
+        let environment = environment(&[]).with_file("/crt", &cert).with_file("/key", &key);
+        let text = with_tls(r#"[{ cert = "/crt", key = "/key" }]"#);
+        let found = shown(&problems(&text, &environment.at(UnixSeconds(END + now))));
+        let expected = expected.map(|message| {
+            format!(
+                "warning: proxy.toml:12:26: tls.certificates[0].cert: the certificate {message}\n  \
+                 hint: renew it: Foregate reads the files again when they change\n"
+            )
+        });
+        assert_eq!(found, expected.unwrap_or_default());
+    };
+    // The first of March 2031.
+    const END: i64 = 1_930_089_600;
+    const DAY: i64 = 86_400;
+    check(-14 * DAY, None);
+    check(-14 * DAY + 1, Some("ends in 13 d"));
+    check(-DAY + 1, Some("ends in 23 h"));
+    check(-61, Some("ends in 1 min"));
+    check(-1, Some("ends in 1 s"));
+    check(0, Some("ended 0 s ago"));
+    check(DAY + 3600, Some("ended 1 d ago"));
 }
 
 #[test]
