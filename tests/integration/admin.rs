@@ -136,7 +136,10 @@ async fn every_dependency_is_named_and_none_of_them_makes_the_gate_unready() {
         "[!] reload failed 0 s ago, the configuration stays: ",
         "app[0].rule[3].acces: unknown key\n",
         "[!] backend: unavailable 0 s ago: the backend answered 500",
-        &format!("[!] upstream {upstream} of app.example.com: upstream_broken 0 s ago"),
+        &format!(
+            "[!] upstream {upstream} of app.example.com: upstream_broken 0 s ago: the app broke the \
+             connection: "
+        ),
     ] {
         assert!(verbose.contains(line), "{line}:\n{verbose}");
     }
@@ -405,7 +408,30 @@ fn a_default_that_is_taken_is_warned_of_and_one_that_was_asked_for_must_be_had()
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("cannot listen on 127.0.0.1:9901"), "{said}");
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [started, .., failed] = &lines[..] else { panic!("{said}") };
+    assert_eq!(
+        (&started["message"], &started["config"]),
+        (&"starting".into(), &file.path().into())
+    );
+    assert_eq!(
+        (&started["ledger"], &started["backends"], &started["apps"]),
+        (&"memory".into(), &0.into(), &1.into())
+    );
+    assert!(started["version"].is_string(), "{started}");
+    assert_eq!((&failed["level"], &failed["key"]), (&"ERROR".into(), &"server.admin".into()));
+
+    std::fs::write(&file.0, SOUND.replace("SECRET", SECRET) + NO_DIRECTORY).unwrap();
+    let output = Command::new(program()).args(["run", "--config", file.path()]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let failed: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    let told = (&failed["key"], &failed["message"]);
+    let words = "the ledger's directory /nowhere/at/all does not exist";
+    assert_eq!(told, (&"refresh.ledger".into(), &words.into()));
 }
+
+const NO_DIRECTORY: &str = "[refresh]\nledger = \"file:/nowhere/at/all/ledger.redb\"\n";
 
 #[tokio::test]
 async fn a_successor_shares_the_port_and_is_the_one_to_be_asked_in_the_end() {

@@ -71,6 +71,25 @@ fn dialects(method: &str, target: &str) -> Vec<(String, Vec<String>)> {
 }
 
 #[tokio::test]
+async fn where_nobody_asks_it_can_be_switched_off() {
+    let world = World::with(&[TRUSTED, "decision_endpoint = false\n"].concat()).await;
+    let (ada, _) = world.visitor("ada", LIFE);
+    let cookie = format!("Cookie: {}", ada.cookies(APP).unwrap());
+    for (line, mut lines) in dialects("GET", "/dashboard") {
+        lines.push(cookie.clone());
+        let answer = ask(&world.gate, &line, APP, &lines).await;
+        assert_eq!(
+            (answer.status, &answer.json()["reason"]),
+            (404, &"unknown_reserved_path".into()),
+            "{lines:?}"
+        );
+        assert_eq!(answer.header("authorization"), None, "{lines:?}");
+        assert_eq!(ask(&world.gate, &line, "foregate.internal", &lines).await.status, 404);
+    }
+    assert!(world.origin.seen().is_empty(), "it is still no path of the app's");
+}
+
+#[tokio::test]
 async fn every_dialect_gets_the_headers_for_the_app() {
     let world = World::with(TRUSTED).await;
     let (ada, grant) = world.visitor("ada", LIFE);

@@ -1,5 +1,6 @@
 //! Every kind of upstream, and what happens where one fails.
 
+mod cut_off;
 mod http2;
 mod reuse;
 
@@ -121,6 +122,38 @@ async fn an_upstream_that_cannot_prove_who_it_is_gets_nothing() {
         gate.logged(|log| log.contains(words)).await;
     }
     assert!(origin.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_scheme_that_the_app_does_not_speak_is_doubted_until_it_answers() {
+    let (http1, h2c) = (Origin::start(ANY).await.unwrap(), H2cOrigin::start(ANY).await.unwrap());
+    let certificates = Certificates::covering(&["localhost"]);
+    let tls = Front::start(http1.address(), &certificates, &[]).await;
+    let port = |url: &str| url.rsplit(':').next().unwrap().to_owned();
+    for (upstream, words) in [
+        (format!("http://localhost:{}", tls.port()), "; https:// or h2c:// may be meant"),
+        (format!("http://127.0.0.1:{}", port(&h2c.url())), "; https:// or h2c:// may be meant"),
+        (
+            format!("h2c://127.0.0.1:{}", port(&http1.url())),
+            "; the app may not speak HTTP/2: http:// may be meant",
+        ),
+    ] {
+        let gate = before(&format!("\"{upstream}\"")).await;
+        let answer = Browser::new(gate.address()).fetch(&format!("{APP}/about")).await;
+        let told = (answer.status, &answer.json()["reason"]);
+        assert_eq!(told, (502, &"upstream_broken".into()), "{upstream}");
+        gate.logged(|log| log.contains("the app broke the connection: ")).await;
+        assert!(gate.log().contains(words), "{upstream}: {}", gate.log());
+    }
+
+    // One that has answered speaks what it is asked in: it crashed.
+    http1.script("/public/crash", Script::new([Step::Close]));
+    let gate = before(&format!("\"{}\"", http1.url())).await;
+    let browser = Browser::new(gate.address());
+    assert_eq!(browser.fetch(&format!("{APP}/about")).await.status, 200);
+    assert_eq!(browser.fetch(&format!("{APP}/public/crash")).await.status, 502);
+    gate.logged(|log| log.contains("the app broke the connection: ")).await;
+    assert!(!gate.log().contains("may be meant"), "{}", gate.log());
 }
 
 #[tokio::test]

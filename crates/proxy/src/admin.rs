@@ -132,8 +132,8 @@ async fn accepted(door: &Door) -> Stream {
 }
 
 /// Connections at once, each for one request.
-const PLACES: usize = 64;
-const HEAD_TIME: Duration = Duration::from_secs(5);
+const PLACES: usize = 256;
+const HEAD_TIME: Duration = Duration::from_secs(1);
 const CONNECTION_TIME: Duration = Duration::from_secs(15);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -20,7 +20,10 @@ pub(crate) enum Found {
     Nothing,
     /// None opened.
     Unopened(NoSession),
-    Session,
+    Session {
+        /// By how much it was sealed in the future; nothing within the tolerance of clocks.
+        ahead: Duration,
+    },
     /// A session whose access token has ended, and that nothing can renew.
     Spent,
     /// A session that its backend refuses to renew.
@@ -38,7 +41,7 @@ impl Found {
     ) -> Self {
         match opened {
             Ok(session) if is_spent(snapshot, session, now) => Self::Spent,
-            Ok(_) => Self::Session,
+            Ok(session) => Self::Session { ahead: sealed_ahead(session, now) },
             Err(NoSession::Absent) => Self::Nothing,
             Err(why) => Self::Unopened(*why),
         }
@@ -47,7 +50,7 @@ impl Found {
     /// Why a cookie speaks for nobody, for the operator.
     pub(crate) fn detail(self) -> Option<String> {
         match self {
-            Self::Nothing | Self::Session => None,
+            Self::Nothing | Self::Session { .. } => None,
             Self::Unopened(why) => Some(why.detail()),
             Self::Spent => {
                 Some("opened, but its access token has ended and nothing renews it".to_owned())
@@ -57,6 +60,14 @@ impl Found {
         }
     }
 }
+
+fn sealed_ahead(session: &Session, now: UnixSeconds) -> Duration {
+    let ahead = session.sealed_at().map(|at| at.since(now)).unwrap_or_default();
+    if ahead > CLOCK_TOLERANCE { ahead } else { Duration::ZERO }
+}
+
+/// How far clocks may be apart, as the libraries have it for `nbf` and `exp`.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(15);
 
 /// A request that may go to its app. Only [`Gate::admit`] makes one.
 pub(crate) struct Grant {

@@ -16,7 +16,7 @@ use hyper::body::{Body, Incoming};
 use crate::admission::{self, Found, Gate, Grant, Refused};
 use crate::answers::own::{self, Own};
 use crate::answers::respond::{Asker, Reply};
-use crate::peer::Peer;
+use crate::peer::{Peer, Scheme};
 use crate::record::Record;
 use crate::request;
 use crate::request_id::{RequestId, X_REQUEST_ID};
@@ -40,8 +40,12 @@ pub(crate) async fn answer(
     let snapshot = &generation.snapshot;
     let trusted = &snapshot.server.trusted_proxies;
     let peer = &Peer::of(&visitor.connection, &parts.headers, trusted);
-    if !(peer.trusted || visitor.connection.secure) {
-        generation.doubts.forgotten_proxy.look(visitor.connection.address, &parts.headers);
+    if peer.scheme == Scheme::Http {
+        let (doubts, address) = (&generation.doubts, visitor.connection.address);
+        match peer.trusted {
+            true => doubts.silent_proxy.look(address, &parts.headers),
+            false => doubts.forgotten_proxy.look(address, &parts.headers),
+        }
     }
     let request_id = &RequestId::of(&parts.headers, peer.trusted);
     let gate = Gate { snapshot, refresher: &worker.refresher };
@@ -133,7 +137,10 @@ async fn admit(
     let cookies = request::cookies(&parts.headers);
     let is_covered = |certificate: &Arc<Certificate>| certificate.covers(head.host().as_str());
 
-    let own = Own::at(head.path().as_str());
+    let own = match Own::at(head.path().as_str()) {
+        Some(Own::Auth) if !snapshot.server.decision_endpoint => Some(Own::Unknown),
+        own => own,
+    };
     if own.is_some() {
         record.own(&head);
     }

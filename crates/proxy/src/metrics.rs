@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use foregate_session::NoSession;
 
 pub(crate) use app::{
-    AppCounters, Decision, RuleHits, UPSTREAM_FAILURES, UpstreamCounters, VISITOR_LEFT,
+    AppCounters, Decision, Failing, RuleHits, UPSTREAM_FAILURES, UpstreamCounters, VISITOR_LEFT,
 };
 pub(crate) use doubts::Doubts;
 pub(crate) use histogram::{ADMISSION, Histogram, UPSTREAM};
@@ -49,6 +49,8 @@ pub(crate) struct Metrics {
     pub(crate) admission: Histogram,
     /// Session cookies that did not open, by [`COOKIE_REASONS`].
     pub(crate) unopened: [Count; COOKIE_REASONS.len()],
+    /// Requests with a session that was sealed in the future.
+    pub(crate) from_the_future: Count,
     /// Requests with another cookie beside the one that counts.
     pub(crate) duplicates: Count,
     /// The plain listener's, and the one for https.
@@ -66,6 +68,7 @@ impl Metrics {
             nobody: AppCounters::new(String::new()),
             admission: Histogram::new(&ADMISSION),
             unopened: Default::default(),
+            from_the_future: Count::default(),
             duplicates: Count::default(),
             listeners: Default::default(),
             tunnels: Count::default(),

@@ -86,7 +86,7 @@ impl<'r> Record<'r> {
 
     pub(crate) fn read(&mut self, head: &Head<'_>) {
         let Some(entry) = &mut self.entry else { return };
-        head.method().clone_into(&mut entry.method);
+        cut(head.method()).clone_into(&mut entry.method);
         head.authority().clone_into(&mut entry.host);
         cut(head.path().as_str()).clone_into(&mut entry.path);
     }
@@ -160,7 +160,14 @@ impl<'r> Record<'r> {
                 self.metrics.unopened(why);
                 self.generation.doubts.seals.unopened(why);
             }
-            Found::Session | Found::Spent | Found::Refused | Found::Pending => {
+            Found::Session { ahead } => {
+                self.generation.doubts.seals.opened();
+                if !ahead.is_zero() {
+                    self.metrics.from_the_future.add();
+                    self.generation.doubts.clocks.saw(ahead);
+                }
+            }
+            Found::Spent | Found::Refused | Found::Pending => {
                 self.generation.doubts.seals.opened();
             }
         }

@@ -59,6 +59,7 @@ impl<'a> Cookies<'a> {
         let wholes = wholes.take(MAX_COPIES).map(|(index, pair)| Candidate {
             token: Ok(pair.token()),
             source: Source::Whole(index),
+            unreadable: InvalidReason::Malformed,
         });
         wholes.chain(self.chunked(name))
     }
@@ -76,26 +77,33 @@ impl<'a> Cookies<'a> {
             chunks.chunk_by(|(left, _), (right, _)| left == right).collect();
         let row = copies.iter().zip(0..).take_while(|(copy, wanted)| copy[0].0 == *wanted).count();
         let most = copies[..row].iter().map(|copy| copy.len()).max().unwrap_or(0);
+        let unreadable = if row < copies.len() {
+            let came = copies.iter().map(|copy| copy[0].0).collect();
+            InvalidReason::ChunkMissing { came }
+        } else {
+            InvalidReason::ChunksEndEarly
+        };
 
+        let joined = |indices| self.joined(indices, unreadable);
         let mut candidates = Vec::new();
         for nth in 0..most.min(MAX_COPIES) {
             let row = copies[..row].iter();
-            candidates.push(self.joined(row.map(|copy| copy[nth.min(copy.len() - 1)].1).collect()));
+            candidates.push(joined(row.map(|copy| copy[nth.min(copy.len() - 1)].1).collect()));
         }
         if row < copies.len() {
-            candidates.push(self.joined(copies.iter().map(|copy| copy[0].1).collect()));
+            candidates.push(joined(copies.iter().map(|copy| copy[0].1).collect()));
         }
         candidates
     }
 
-    fn joined(&self, indices: Vec<usize>) -> Candidate<'a> {
+    fn joined(&self, indices: Vec<usize>, unreadable: InvalidReason) -> Candidate<'a> {
         let parts = indices.iter().map(|index| self.pairs[*index].token());
         let token = if indices.len() > MAX_CHUNKS {
             Err(InvalidReason::TooManyChunks)
         } else {
             Ok(parts.collect::<String>().into())
         };
-        Candidate { token, source: Source::Chunks(indices) }
+        Candidate { token, source: Source::Chunks(indices), unreadable }
     }
 }
 
@@ -162,6 +170,8 @@ fn trimmed(mut text: &[u8]) -> &[u8] {
 pub(crate) struct Candidate<'a> {
     pub(crate) token: Result<Cow<'a, str>, InvalidReason>,
     pub(crate) source: Source,
+    /// What it means if the token has not the shape of one.
+    pub(crate) unreadable: InvalidReason,
 }
 
 /// The cookies that a session was read from, as indices into [`Cookies::pairs`].

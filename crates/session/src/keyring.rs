@@ -184,14 +184,19 @@ impl Keyring {
     ) -> impl Iterator<Item = (Source, Result<Session, NoSession>)> + 'r {
         self.names.iter().flat_map(move |name| {
             let mut hidden = false;
-            cookies.candidates(&name.name).filter_map(move |Candidate { token, source }| {
+            cookies.candidates(&name.name).filter_map(move |candidate| {
+                let Candidate { token, source, unreadable } = candidate;
                 let whole = matches!(source, Source::Whole(_));
                 if whole && hidden {
                     return None;
                 }
                 let attempt = token
                     .map_err(NoSession::from)
-                    .and_then(|token| self.unseal(name, &token, source.clone(), now));
+                    .and_then(|token| self.unseal(name, &token, source.clone(), now))
+                    .map_err(|why| match why {
+                        NoSession::Invalid(InvalidReason::Malformed) => unreadable.into(),
+                        _ => why,
+                    });
                 // Every Auth.js reader takes the first copy; where that is no token at all, neither
                 // do we look at the next.
                 hidden |= whole
@@ -347,6 +352,37 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_that_did_not_come_is_named() {
+        let token = v4("a");
+        let quarter = token.len() / 4;
+        let part = |number: usize| match number {
+            3 => &token[3 * quarter..],
+            _ => &token[number * quarter..][..quarter],
+        };
+        let check = |came: &[usize], wanted: &str| {
+            let name = "next-auth.session-token";
+            let chunks = came.iter().map(|number| format!("{name}.{number}={}", part(*number)));
+            let refusal = open(&keyring(), &chunks.collect::<Vec<_>>().join("; ")).unwrap_err();
+            assert_eq!((refusal.detail().as_str(), refusal.reason()), (wanted, "invalid"));
+        };
+        check(&[0, 1, 3], "chunk .2 is missing (.0, .1, .3 came)");
+        check(&[3, 0], "chunk .1 is missing (.0, .3 came)");
+        check(&[1, 2, 3], "chunk .0 is missing (.1, .2, .3 came)");
+        check(&[0, 1, 2], "its chunks end early, or one is missing");
+        check(&[0], "its chunks end early, or one is missing");
+        let foreign = Keyring::new(KeyringSettings {
+            secrets: settings().secrets[1..].to_vec(),
+            ..settings()
+        });
+        let cookies =
+            [0, 1, 2, 3].map(|number| format!("next-auth.session-token.{number}={}", part(number)));
+        let whole = open(&foreign, &cookies.join("; "));
+        assert_eq!(whole, Err(InvalidReason::BrokenSeal.into()), "all came, of another secret");
+        let stray = cookies.join("; ") + "; next-auth.session-token.5=x";
+        assert_eq!(open(&foreign, &stray), Err(InvalidReason::BrokenSeal.into()));
+    }
+
+    #[test]
     fn a_state_cookie_sealed_with_our_key_is_no_session() {
         let ring = keyring();
         let state = token(&ring, Format::NextAuthV4, r#"{"state":"x","provider":"p"}"#);
@@ -430,7 +466,7 @@ mod tests {
         check(
             format!("{name}={a}; {name}.0=x"),
             Ok("a"),
-            &[("next-auth.session-token.0", malformed)],
+            &[("next-auth.session-token.0", InvalidReason::ChunksEndEarly.into())],
         );
         check(
             format!("{name}={a}; {name}-old=x; {name}.x=y; \u{a0}{name}=z"),

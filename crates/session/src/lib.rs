@@ -52,7 +52,7 @@ pub use freshness::Freshness;
 pub use jwt::Jwt;
 pub use keyring::{Keyring, KeyringSettings, Survey};
 pub use keys::Format;
-pub use no_session::{InvalidReason, NoSession};
+pub use no_session::{ChunkNumbers, InvalidReason, NoSession};
 pub use sealed::SealedSession;
 pub use secret::Secret;
 pub use session::{ClaimsError, Session};

@@ -1,5 +1,7 @@
 //! Why there is no session. To the visitor all of it means the same: signed out.
 
+use std::fmt;
+
 use crate::time::UnixSeconds;
 
 /// Why cookies gave no session. Says nothing of what stood in them.
@@ -71,6 +73,15 @@ impl NoSession {
 pub enum InvalidReason {
     #[error("not a compact JWE with a direct key")]
     Malformed,
+    /// Of its chunks one in the middle did not come: the browser dropped it, or a proxy did.
+    #[error("chunk .{} is missing ({came} came)", .came.first_missing())]
+    ChunkMissing {
+        /// Those that did.
+        came: ChunkNumbers,
+    },
+    /// Its chunks are a row without a gap, and no whole token.
+    #[error("its chunks end early, or one is missing")]
+    ChunksEndEarly,
     #[error("longer than a session cookie may be")]
     TooLong,
     #[error("in more chunks than a session cookie may have")]
@@ -101,5 +112,35 @@ pub enum InvalidReason {
 impl From<InvalidReason> for NoSession {
     fn from(reason: InvalidReason) -> Self {
         Self::Invalid(reason)
+    }
+}
+
+/// The numbers of a cookie's chunks, as far as they are below 64; shown as `.0, .1, .3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkNumbers(u64);
+
+impl ChunkNumbers {
+    /// The first number that is not among them.
+    #[must_use]
+    pub fn first_missing(&self) -> u32 {
+        self.0.trailing_ones()
+    }
+}
+
+impl FromIterator<usize> for ChunkNumbers {
+    fn from_iter<I: IntoIterator<Item = usize>>(numbers: I) -> Self {
+        let bits = numbers.into_iter().filter(|number| *number < 64).map(|number| 1 << number);
+        Self(bits.fold(0, |all, bit: u64| all | bit))
+    }
+}
+
+impl fmt::Display for ChunkNumbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers = (0..64).filter(|number| self.0 >> number & 1 == 1);
+        for (place, number) in numbers.enumerate() {
+            let comma = if place == 0 { "" } else { ", " };
+            write!(f, "{comma}.{number}")?;
+        }
+        Ok(())
     }
 }

@@ -98,6 +98,12 @@ impl Admin {
             text.sample(name, &[("reason", reason)], count.get());
         }
         text.single(
+            "foregate_session_cookies_from_the_future_total",
+            "counter",
+            "Requests whose session was sealed more than 15 seconds in the future.",
+            metrics.from_the_future.get(),
+        );
+        text.single(
             "foregate_session_cookie_duplicates_total",
             "counter",
             "Requests with another session cookie beside the one that counts.",

@@ -7,6 +7,7 @@ use foregate_refresh::{LedgerAddress, LedgerState};
 
 use super::{Admin, lasting};
 use crate::clock::now;
+use crate::metrics::Failing;
 
 impl Admin {
     /// The last line is the verdict. `[+]` is fine, `[!]` wants to be looked at, `[-]` is why the
@@ -76,18 +77,30 @@ impl Admin {
 
     fn doubts(&self, lines: &mut Vec<String>) {
         let doubts = &self.live.generation().doubts;
-        lines.push(match (doubts.seals.some_opened(), doubts.seals.refused()) {
-            (false, (0, _)) => "[+] session cookies: none came yet".to_owned(),
-            (true, (0, _)) => "[+] session cookies: all opened".to_owned(),
-            (true, (count, _)) => format!("[+] session cookies: some opened, {count} did not"),
-            (false, (count, why)) => {
-                let why = why.map(|why| why.detail()).unwrap_or_default();
+        let (count, why) = doubts.seals.refused();
+        let why = why.map(|why| why.detail()).unwrap_or_default();
+        lines.push(match (doubts.seals.some_opened(), count, doubts.seals.mostly_broken()) {
+            (false, 0, _) => "[+] session cookies: none came yet".to_owned(),
+            (true, 0, _) => "[+] session cookies: all opened".to_owned(),
+            (true, _, None) => format!("[+] session cookies: some opened, {count} did not"),
+            (true, _, Some((broken, all))) => format!(
+                "[!] session cookies: {broken} of the last {all} did not open, the latest: {why}. \
+                 Does one of the apps have another secret, or does somebody send junk?"
+            ),
+            (false, _, _) => {
                 format!(
                     "[!] session cookies: none of {count} opened, the latest: {why}. Is \
                      session.secrets what the apps have in NEXTAUTH_SECRET or AUTH_SECRET?"
                 )
             }
         });
+        if let Some(ahead) = doubts.clocks.ahead() {
+            lines.push(format!(
+                "[!] session cookies: one was sealed in the future by {} s: a clock is wrong, here \
+                 or where visitors sign in",
+                ahead.as_secs()
+            ));
+        }
         if let Some(address) = doubts.untrusted_asker.address() {
             lines.push(format!(
                 "[!] {address} asks /.foregate/auth and is not in server.trusted_proxies: it is \
@@ -98,6 +111,12 @@ impl Admin {
             lines.push(format!(
                 "[!] {address} sent a __Secure- cookie over plain HTTP and is not in \
                  server.trusted_proxies: redirects go to http"
+            ));
+        }
+        if let Some(address) = doubts.silent_proxy.address() {
+            lines.push(format!(
+                "[!] {address} is trusted and does not say https: it must set X-Forwarded-Proto, or \
+                 redirects go to http"
             ));
         }
     }
@@ -156,7 +175,8 @@ impl Admin {
                     None => format!("[+] upstream {url} of {host}"),
                     Some(failing) => {
                         let ago = lasting(failing.ago);
-                        format!("[!] upstream {url} of {host}: {} {ago} ago", failing.reason)
+                        let Failing { reason, words, .. } = failing;
+                        format!("[!] upstream {url} of {host}: {reason} {ago} ago: {words}")
                     }
                 });
             }

@@ -152,7 +152,10 @@ impl Admin {
             .map(|(reason, count)| {
                 [format!("did not open: {}", code(reason)), grouped(count.get())]
             })
-            .chain([["more than one at once".to_owned(), grouped(metrics.duplicates.get())]]);
+            .chain([
+                ["sealed in the future".to_owned(), grouped(metrics.from_the_future.get())],
+                ["more than one at once".to_owned(), grouped(metrics.duplicates.get())],
+            ]);
         section(page, "Session cookies", &table("", ["What", "Requests"], rows));
     }
 

@@ -65,7 +65,7 @@ impl<E: TokenEndpoint> Gate<'_, E> {
         }
         let opened = self.snapshot.keyring.open(cookies, now);
         *found = Found::of(&opened, self.snapshot, now);
-        let (Ok(session), Found::Session) = (opened, *found) else {
+        let (Ok(session), Found::Session { .. }) = (opened, *found) else {
             return Ok(json(&serde_json::Value::Null, &[]));
         };
         match self.look_after(session, true, now).await {

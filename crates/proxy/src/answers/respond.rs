@@ -98,13 +98,17 @@ pub(crate) enum Failure {
     BrokenUpload,
     #[error("the visitor's request body stood still")]
     StalledUpload,
+    /// The app's, or the visitor's: many servers hang up on a request that is too large for them.
+    #[error("the app closed the connection before it had the whole request: {0}")]
+    CutOff(hyper::Error),
     /// The app's.
     #[error("no connection to the app: {0}")]
     Unreachable(std::io::Error),
     #[error("the app did not answer in time")]
     TooSlow,
-    #[error("the app broke the connection: {0}")]
-    Broken(hyper::Error),
+    /// With what may be meant instead, where that is worth a look.
+    #[error("the app broke the connection: {0}{1}")]
+    Broken(hyper::Error, &'static str),
     #[error("the app switched protocols unasked")]
     UnaskedSwitch,
     #[error("the app coded its answer in a way that nobody asked for")]
@@ -249,6 +253,14 @@ impl Reply {
                 );
                 Self::closing(StatusCode::REQUEST_TIMEOUT, "upload_timeout", words)
             }
+            Failure::CutOff(_) => {
+                let words = Words::new(
+                    "The site did not take this",
+                    "The app behind this address hung up before it had the whole request.",
+                    "What you sent may be too large for it. Go back and try again.",
+                );
+                Self::new(StatusCode::BAD_GATEWAY, "upload_cut_off", words)
+            }
             Failure::Unreachable(_) => Self::upstream(
                 StatusCode::BAD_GATEWAY,
                 "upstream_unreachable",
@@ -259,11 +271,13 @@ impl Reply {
                 "upstream_timeout",
                 "The app behind this address did not answer in time.",
             ),
-            Failure::Broken(_) | Failure::UnaskedSwitch | Failure::UnaskedCoding => Self::upstream(
-                StatusCode::BAD_GATEWAY,
-                "upstream_broken",
-                "The app behind this address broke off its answer.",
-            ),
+            Failure::Broken(..) | Failure::UnaskedSwitch | Failure::UnaskedCoding => {
+                Self::upstream(
+                    StatusCode::BAD_GATEWAY,
+                    "upstream_broken",
+                    "The app behind this address broke off its answer.",
+                )
+            }
         }
     }
 

@@ -40,7 +40,12 @@ enum Bound {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     #[error("cannot listen on {listen}")]
-    Bind { listen: Listen, source: io::Error },
+    Bind {
+        /// Of `[server]`.
+        key: &'static str,
+        listen: Listen,
+        source: io::Error,
+    },
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
     #[error(transparent)]
@@ -222,23 +227,26 @@ impl Iterator for Waiting {
 }
 
 fn bound(
-    key: &str,
+    key: &'static str,
     listen: &Listen,
     server: &Server,
     handed: &mut Handed,
 ) -> Result<Bound, ListenError> {
     match handed.take(key, listen)? {
         Some(socket) => Ok(Bound::Handed(socket, listen.clone())),
-        None => bind(listen, server.reuse_port),
+        None => bind(listen, server.reuse_port).map_err(|source| ListenError::Bind {
+            key,
+            listen: listen.clone(),
+            source,
+        }),
     }
 }
 
-fn bind(listen: &Listen, share: bool) -> Result<Bound, ListenError> {
-    let bound = match listen {
+fn bind(listen: &Listen, share: bool) -> io::Result<Bound> {
+    match listen {
         Listen::Tcp(address) => bind_tcp(*address, share).map(Bound::Tcp),
         Listen::Unix(path) => bind_unix(path),
-    };
-    bound.map_err(|source| ListenError::Bind { listen: listen.clone(), source })
+    }
 }
 
 fn bind_tcp(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListener> {

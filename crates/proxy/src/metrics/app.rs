@@ -1,6 +1,7 @@
 //! The counters of one app, of its rules and its upstreams.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
@@ -89,7 +90,7 @@ impl AppCounters {
 const CLASSES: [&str; 6] = ["", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// All reason words that an answer can have. A word that is forgotten here counts as `other`.
-const REASONS: [&str; 29] = [
+const REASONS: [&str; 30] = [
     "",
     "other",
     "backend_unavailable",
@@ -114,6 +115,7 @@ const REASONS: [&str; 29] = [
     "unknown_host",
     "unknown_reserved_path",
     "untrusted_peer",
+    "upload_cut_off",
     "upload_timeout",
     "upstream_broken",
     "upstream_timeout",
@@ -159,6 +161,9 @@ pub(crate) struct UpstreamCounters {
     /// Times it was passed over for a while, by a worker each.
     pub(crate) ejections: Count,
     fails: AtomicBool,
+    has_answered: AtomicBool,
+    /// What the log says of the latest failure.
+    words: Mutex<String>,
     /// Of the latest failure: an index into [`UPSTREAM_FAILURES`], and milliseconds since `began`.
     latest: AtomicU8,
     latest_at: AtomicU64,
@@ -169,6 +174,8 @@ pub(crate) struct UpstreamCounters {
 pub(crate) struct Failing {
     pub(crate) reason: &'static str,
     pub(crate) ago: Duration,
+    /// What happened, as the log has it.
+    pub(crate) words: String,
 }
 
 impl UpstreamCounters {
@@ -178,17 +185,27 @@ impl UpstreamCounters {
             failures: Default::default(),
             ejections: Count::default(),
             fails: AtomicBool::new(false),
+            has_answered: AtomicBool::new(false),
+            words: Mutex::default(),
             latest: AtomicU8::new(0),
             latest_at: AtomicU64::new(0),
             began: Instant::now(),
         }
     }
 
-    /// While all is well this reads one flag.
+    /// While all is well this only reads.
     pub(crate) fn answered(&self) {
         if self.fails.load(Ordering::Relaxed) {
             self.fails.store(false, Ordering::Relaxed);
         }
+        if !self.has_answered() {
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// It has given at least one answer.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
     }
 
     /// What a visitor did wrong is not the app's, nor is what we lack. `ejected`: it is passed over from now on.
@@ -199,10 +216,14 @@ impl UpstreamCounters {
         let kind: u8 = match failure {
             Failure::Unreachable(_) => 0,
             Failure::TooSlow => 1,
-            Failure::Broken(_) | Failure::UnaskedSwitch | Failure::UnaskedCoding => 2,
-            Failure::Overloaded | Failure::BrokenUpload | Failure::StalledUpload => return,
+            Failure::Broken(..) | Failure::UnaskedSwitch | Failure::UnaskedCoding => 2,
+            Failure::Overloaded
+            | Failure::CutOff(_)
+            | Failure::BrokenUpload
+            | Failure::StalledUpload => return,
         };
         self.failures[usize::from(kind)].add();
+        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = failure.to_string();
         self.latest.store(kind, Ordering::Relaxed);
         let at = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.latest_at.store(at, Ordering::Relaxed);
@@ -210,10 +231,14 @@ impl UpstreamCounters {
     }
 
     pub(crate) fn failing(&self) -> Option<Failing> {
+        if !self.fails.load(Ordering::Relaxed) {
+            return None;
+        }
         let reason = UPSTREAM_FAILURES[usize::from(self.latest.load(Ordering::Relaxed))];
         let at = Duration::from_millis(self.latest_at.load(Ordering::Relaxed));
         let ago = self.began.elapsed().saturating_sub(at);
-        self.fails.load(Ordering::Relaxed).then_some(Failing { reason, ago })
+        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Some(Failing { reason, ago, words })
     }
 }
 
@@ -246,7 +271,10 @@ mod tests {
         upstream.failed(&Failure::BrokenUpload, false);
         assert!(upstream.failing().is_none());
         upstream.failed(&Failure::TooSlow, true);
-        assert_eq!(upstream.failing().unwrap().reason, "upstream_timeout");
+        let failing = upstream.failing().unwrap();
+        let told = (failing.reason, failing.words.as_str());
+        assert_eq!(told, ("upstream_timeout", "the app did not answer in time"));
+        assert!(!upstream.has_answered());
         upstream.answered();
         assert!(upstream.failing().is_none());
         assert_eq!(upstream.failures.each_ref().map(Count::get), [0, 1, 0]);

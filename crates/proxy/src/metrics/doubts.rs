@@ -1,8 +1,9 @@
 //! Mistakes in the configuration that no single request shows, and that many together do. They are
 //! a generation's: whoever mends the file is not told of the old one any more.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use foregate_session::NoSession;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -14,16 +15,20 @@ use crate::peer::Address;
 #[derive(Debug, Default)]
 pub(crate) struct Doubts {
     pub(crate) seals: Seals,
+    pub(crate) clocks: Clocks,
     pub(crate) forgotten_proxy: ForgottenProxy,
+    pub(crate) silent_proxy: SilentProxy,
     pub(crate) untrusted_asker: UntrustedAsker,
 }
 
-/// Whether session cookies open at all. One that does not is a visitor's own affair; where none
-/// does, the secret is another one than that of the apps.
+/// Whether session cookies open at all. One that does not is a visitor's own affair; where few do,
+/// the secret is another one than that of an app.
 #[derive(Debug, Default)]
 pub(crate) struct Seals {
     some_opened: AtomicBool,
     unopened: Count,
+    /// Of those that came last: how many did not open in the lower half, and did in the upper.
+    recent: AtomicU64,
     latest: Mutex<Option<NoSession>>,
 }
 
@@ -32,6 +37,10 @@ impl Seals {
         // Most of the time there is nothing to write, and no worker waits for another.
         if !self.some_opened() {
             self.some_opened.store(true, Ordering::Relaxed);
+        }
+        let (opened, unopened) = self.recent();
+        if unopened > 0 || opened < ENOUGH {
+            self.note(1, 0);
         }
     }
 
@@ -42,21 +51,74 @@ impl Seals {
             _ => return self.opened(),
         }
         self.unopened.add();
-        if !self.some_opened() {
-            *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
-        }
+        self.note(0, 1);
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+
+    /// The older half of those that came is forgotten whenever they are too many.
+    fn note(&self, opened: u64, unopened: u64) {
+        let noted = |recent| {
+            let (before, broken) = halves(recent);
+            let shift = u32::from(before + broken >= RECENT);
+            Some(((before >> shift) + opened) << 32 | ((broken >> shift) + unopened))
+        };
+        // What always gives a number never fails.
+        let _ = self.recent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, noted);
+    }
+
+    /// Of those that came last, how many opened, and how many did not.
+    fn recent(&self) -> (u64, u64) {
+        halves(self.recent.load(Ordering::Relaxed))
+    }
+
+    /// How many of how many that came last did not open, where that is most of them.
+    pub(crate) fn mostly_broken(&self) -> Option<(u64, u64)> {
+        let (opened, unopened) = self.recent();
+        let all = opened + unopened;
+        (all >= ENOUGH && unopened > opened).then_some((unopened, all))
     }
 
     pub(crate) fn some_opened(&self) -> bool {
         self.some_opened.load(Ordering::Relaxed)
     }
 
-    /// How many did not, and why the latest did not while none had opened yet.
+    /// How many did not, and why the latest did not.
     pub(crate) fn refused(&self) -> (u64, Option<NoSession>) {
         let latest = *self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         (self.unopened.get(), latest)
     }
 }
+
+fn halves(recent: u64) -> (u64, u64) {
+    (recent >> 32, recent & u64::from(u32::MAX))
+}
+
+/// Between half of it and all of it is what a share is taken of.
+const RECENT: u64 = 128;
+/// Fewer are no share to judge by: they may be one visitor's.
+const ENOUGH: u64 = 20;
+
+/// Sessions that were sealed in our future. They open, as the libraries' own readers open them; but
+/// a clock is wrong, ours or that of whoever sealed them.
+#[derive(Debug, Default)]
+pub(crate) struct Clocks(Mutex<Option<(Instant, Duration)>>);
+
+impl Clocks {
+    /// One came, sealed by so much in the future.
+    pub(crate) fn saw(&self, ahead: Duration) {
+        let latest = Some((Instant::now(), ahead));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = latest;
+    }
+
+    /// By how much the latest was, if it came lately.
+    pub(crate) fn ahead(&self) -> Option<Duration> {
+        let latest = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.filter(|(at, _)| at.elapsed() < LATELY).map(|(_, ahead)| ahead)
+    }
+}
+
+/// After which a clock counts as mended.
+const LATELY: Duration = Duration::from_secs(600);
 
 /// A cookie that browsers send over TLS alone came over a plain connection: TLS most likely ends at
 /// a proxy that `server.trusted_proxies` forgot.
@@ -75,6 +137,37 @@ impl ForgottenProxy {
             tracing::warn!(
                 "a __Secure- cookie came over plain HTTP from {address}; if that is your own \
                  proxy, which ends TLS, tell [server] so: trusted_proxies = [\"{address}\"]"
+            );
+        }
+    }
+
+    /// Who sent it.
+    pub(crate) fn address(&self) -> Option<Address> {
+        self.0.get().copied()
+    }
+}
+
+/// The same from a proxy that is trusted: it ends TLS, and does not say so.
+#[derive(Debug, Default)]
+pub(crate) struct SilentProxy(OnceLock<Address>);
+
+impl SilentProxy {
+    /// Looks at a request of a trusted peer that counts as plain. The log says it once in the life
+    /// of the process.
+    pub(crate) fn look(&self, address: Address, headers: &HeaderMap) {
+        static SAID: AtomicBool = AtomicBool::new(false);
+        // nginx asks for a decision with the whole URL, which names the scheme.
+        let says = headers.contains_key("x-original-url");
+        if says || self.address().is_some() || !has_secure_cookie(headers) {
+            return;
+        }
+        if self.0.set(address).is_err() {
+            return;
+        }
+        if !SAID.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "a __Secure- cookie came over plain HTTP; {address} is trusted and does not say \
+                 https: it must set X-Forwarded-Proto"
             );
         }
     }
@@ -131,6 +224,8 @@ fn has_secure_cookie(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use foregate_session::InvalidReason;
+
     use super::*;
 
     #[test]
@@ -151,5 +246,26 @@ mod tests {
         seals.unopened(NoSession::BadToken);
         assert!(seals.some_opened());
         assert_eq!(seals.refused(), (0, None));
+    }
+
+    #[test]
+    fn seals_are_in_doubt_where_most_of_those_that_came_last_are_broken() {
+        let seals = Seals::default();
+        let broken = NoSession::Invalid(InvalidReason::BrokenSeal);
+        seals.opened();
+        (0..18).for_each(|_| seals.unopened(broken));
+        assert_eq!(seals.mostly_broken(), None, "too few to judge");
+        (0..282).for_each(|_| seals.unopened(broken));
+        let (unopened, all) = seals.mostly_broken().unwrap();
+        assert!(unopened == all && (64..=128).contains(&all), "{unopened} of {all}");
+        assert_eq!(seals.refused(), (300, Some(broken)));
+
+        // Those that open push the others out.
+        (0..128).for_each(|_| seals.opened());
+        assert_eq!(seals.mostly_broken(), None);
+        assert!(seals.some_opened());
+        (0..1000).for_each(|_| seals.opened());
+        (0..20).for_each(|_| seals.unopened(broken));
+        assert_eq!(seals.mostly_broken(), None, "a few strangers are no majority");
     }
 }

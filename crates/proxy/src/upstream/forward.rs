@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use foregate_config::{Protocol, Snapshot, Upstream};
+use foregate_config::{Endpoint, Protocol, Snapshot, Upstream};
 use foregate_policy::Head;
 use foregate_refresh::TokenEndpoint;
 use foregate_session::{CookieView, UnixSeconds};
@@ -183,6 +183,10 @@ impl Forwarder<'_> {
         for upstream in pool.in_turn(&app.upstreams).iter() {
             let place = app.upstreams.iter().position(|known| Arc::ptr_eq(known, upstream));
             let counters = place.and_then(|place| self.record.upstream(number, place));
+            let told = |failure: Failure| match counters {
+                Some(counters) if !counters.has_answered() => doubting_scheme(failure, upstream),
+                _ => failure,
+            };
             let fails = |failure: &Failure, ejected: bool| {
                 if let Some(counters) = counters {
                     counters.failed(failure, ejected);
@@ -199,12 +203,14 @@ impl Forwarder<'_> {
                 // Another upstream would need a connection, too.
                 Err(NoAnswer::Unsent(_, Failure::Overloaded)) => return Err(Failure::Overloaded),
                 Err(NoAnswer::Unsent(unsent, failure)) => {
+                    let failure = told(failure);
                     fails(&failure, report(upstream, Fared::Refused));
                     request = *unsent;
                     last = Some(failure);
                 }
                 Err(NoAnswer::Failed(failure)) => {
-                    let badly = matches!(failure, Failure::TooSlow | Failure::Broken(_));
+                    let failure = told(failure);
+                    let badly = matches!(failure, Failure::TooSlow | Failure::Broken(..));
                     fails(&failure, badly && report(upstream, Fared::Badly));
                     return Err(failure);
                 }
@@ -255,7 +261,7 @@ impl Forwarder<'_> {
             request = match (error.take_message(), spare.or_else(again)) {
                 (Some(unsent), _) if reused => unsent,
                 (Some(unsent), _) => {
-                    let failure = Failure::Broken(error.into_error());
+                    let failure = Failure::Broken(error.into_error(), "");
                     return Err(NoAnswer::Unsent(Box::new(unsent), failure));
                 }
                 // What cannot be parsed is an answer, too.
@@ -265,7 +271,10 @@ impl Forwarder<'_> {
                 }
                 _ if upload.is_broken() => return Err(NoAnswer::Failed(Failure::BrokenUpload)),
                 _ if upload.stood_still() => return Err(NoAnswer::Failed(Failure::StalledUpload)),
-                _ => return Err(NoAnswer::Failed(Failure::Broken(error.into_error()))),
+                _ if !upload.has_ended() && !error.error().is_parse() => {
+                    return Err(NoAnswer::Failed(Failure::CutOff(error.into_error())));
+                }
+                _ => return Err(NoAnswer::Failed(Failure::Broken(error.into_error(), ""))),
             };
         }
     }
@@ -367,6 +376,17 @@ impl Forwarder<'_> {
         handshake.open(app, self.snapshot.limits.idle_timeout, longest, tunnel, held);
         welcome
     }
+}
+
+/// An upstream that has never answered may have another scheme than `upstream` says.
+fn doubting_scheme(failure: Failure, upstream: &Upstream) -> Failure {
+    let Failure::Broken(error, _) = failure else { return failure };
+    let hint = match (&upstream.endpoint, upstream.protocol) {
+        (_, Protocol::H2c) => "; the app may not speak HTTP/2: http:// may be meant",
+        (Endpoint::Tcp { .. }, Protocol::Http) => "; https:// or h2c:// may be meant",
+        _ => "",
+    };
+    Failure::Broken(error, hint)
 }
 
 /// Adds the cookies that we owe the visitor, unless somebody else might keep the answer. A 304

@@ -72,13 +72,13 @@ fn is_trusted(name: &str, snapshot: &Snapshot, app: &App) -> bool {
     let name = folded(name);
     let name = name.as_ref();
     let by_foregate = match name.as_bytes().first() {
-        Some(b'a') => name == "authorization",
-        Some(b'c') => name == "cf-connecting-ip",
-        Some(b'f') => matches!(name, "forwarded" | "fastly-client-ip"),
+        Some(b'a') => matches!(name, "authorization" | "ali-cdn-real-ip"),
+        Some(b'c') => matches!(name, "cf-connecting-ip" | "client-ip"),
+        Some(b'f') => matches!(name, "forwarded" | "fastly-client-ip" | "front-end-https"),
         Some(b'p') => name == "proxy",
         Some(b't') => name == "true-client-ip",
         Some(b'x') => {
-            matches!(name, "x-real-ip" | "x-client-ip" | "x-cluster-client-ip" | "x-matched-path")
+            TRUSTED_X.contains(&name)
                 || TRUSTED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
                 || app.names_a_method && METHOD_OVERRIDES.contains(&name)
         }
@@ -87,6 +87,24 @@ fn is_trusted(name: &str, snapshot: &Snapshot, app: &App) -> bool {
     // What any app is told about a visitor, no app is told by the visitor.
     by_foregate || snapshot.identity_headers.contains(name)
 }
+
+/// What the proxies and clouds in front of apps tell of a visitor, beside [`TRUSTED_PREFIXES`].
+const TRUSTED_X: [&str; 14] = [
+    "x-appengine-user-ip",
+    "x-azure-clientip",
+    "x-azure-socketip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "x-host",
+    "x-http-host-override",
+    "x-matched-path",
+    "x-proxyuser-ip",
+    "x-real-ip",
+    "x-scheme",
+    "x-url-scheme",
+    "x-vercel-forwarded-for",
+];
 
 const TRUSTED_PREFIXES: [&str; 5] =
     ["x-forwarded-", "x-original-", "x-rewrite-", "x-middleware-", "x-invoke-"];
