@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use foregate_stage::{Origin, SECRET};
-use foregate_tests::{Browser, Connection, free_port, program};
+use foregate_tests::{Browser, Certificates, Connection, free_port, program};
 
 use super::containers::root;
 use crate::drain::visitors::{Visitors, Wish};
@@ -149,7 +149,7 @@ fn the_service_is_confined_and_its_units_are_sound() {
     let text = std::fs::read_to_string(&service).unwrap();
     let text = text.replace("/usr/bin/foregate", program().to_str().unwrap());
     let mut paths = vec![directory.write("foregate.service", &text)];
-    for name in ["foregate.socket", "foregate-https.socket"] {
+    for name in ["foregate.socket", "foregate-http.socket"] {
         let text = std::fs::read_to_string(units().join(name)).unwrap();
         paths.push(directory.write(name, &text));
     }
@@ -184,18 +184,47 @@ fn the_configuration_fits_the_units() {
     };
     let stop = of("drain_delay") + of("shutdown_grace");
     assert!(seconds(&setting("TimeoutStopSec")) > stop);
-    let port = read("foregate.socket");
-    let port = port.lines().find_map(|line| line.strip_prefix("ListenStream=")).unwrap();
-    assert!(example.contains(&format!("http = \"0.0.0.0:{port}\"")), "{example}");
+    let socket = read("foregate.socket");
+    let port = socket.lines().find_map(|line| line.strip_prefix("ListenStream=")).unwrap();
+    assert!(example.contains(&format!("https = \"0.0.0.0:{port}\"")), "{example}");
+    assert!(socket.contains("FileDescriptorName=https\n"), "{socket}");
 
+    // As README.md has it installed, with the variable by which root asks before the first start.
+    let certificates = Certificates::covering(&["*.example.com"]);
     let directory = Directory::new();
     let secret = directory.write("session-secret", "kY7qP2vB9wX4zL8nT3mR6sD1fG5hJ0cA\n");
-    let example = example.replace(&copied, secret.to_str().unwrap());
+    let example = example
+        .replace("/etc/foregate/tls/tls.crt", certificates.certificate().to_str().unwrap())
+        .replace("/etc/foregate/tls/tls.key", certificates.key().to_str().unwrap())
+        .replace("/var/lib/foregate", secret.parent().unwrap().to_str().unwrap());
     let config = directory.write("proxy.toml", &example);
-    let check = Command::new(program()).arg("check").arg("--config").arg(&config).output();
-    let check = check.unwrap();
-    let said = String::from_utf8(check.stdout).unwrap();
-    assert!(check.status.success() && said.ends_with("fine\n"), "{said}");
+    let readme = read("README.md");
+    let group = setting("SupplementaryGroups");
+    assert!(
+        readme.contains(&format!("-m 0640 -g {group} privkey.pem /etc/foregate/tls/tls.key\n"))
+    );
+    let variable = readme.lines().find_map(|line| line.strip_prefix("export ")).unwrap();
+    let (name, value) = variable.split_once('=').unwrap();
+    let value = value
+        .trim_matches('\'')
+        .replace("/etc/foregate/session-secret", &secret.display().to_string());
+    let ask = |more: &[&str]| {
+        let mut asked = Command::new(program());
+        asked.args(more).arg("--config").arg(&config).env(name, &value);
+        let asked = asked.output().unwrap();
+        (asked.status.code(), String::from_utf8([asked.stdout, asked.stderr].concat()).unwrap())
+    };
+    let (code, said) = ask(&["check"]);
+    assert!(code == Some(0) && said.ends_with("fine\n"), "{said}");
+    let navigation = ["--header", "Sec-Fetch-Mode: navigate"];
+    let (_, said) = ask(&[&["explain", "https://app.example.com/"], &navigation[..]].concat());
+    assert!(said.starts_with("pass"), "{said}");
+    let guarded = ["explain", "https://app.example.com/orders"];
+    let (_, said) = ask(&[&guarded, &navigation[..]].concat());
+    assert!(said.contains("302 to https://auth.example.com/login?"), "{said}");
+    let (_, said) =
+        ask(&[&["explain", "https://auth.example.com/login"], &navigation[..]].concat());
+    assert!(said.starts_with("pass"), "the login is no loop: {said}");
 }
 
 #[tokio::test]

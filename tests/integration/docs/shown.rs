@@ -148,7 +148,9 @@ impl Shell {
 }
 
 /// For pages that show a command before any configuration.
-const SOUND: &str = r#"[session]
+const SOUND: &str = r#"[server]
+trusted_proxies = ["10.0.4.16"]
+[session]
 secrets = [{ env = "NEXTAUTH_SECRET" }]
 domain = ".example.com"
 [login]

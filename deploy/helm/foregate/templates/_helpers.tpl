@@ -28,6 +28,8 @@ env:
   - { name: FOREGATE_SERVER__DRAIN_DELAY, value: {{ eq .Values.mode "sidecar" | ternary "0s" .Values.drainDelay }} }
   - { name: FOREGATE_SERVER__SHUTDOWN_GRACE, value: {{ .Values.shutdownGrace }} }
   - { name: FOREGATE_SERVER__WORKERS, value: {{ .Values.workers | quote }} }
+  - { name: FOREGATE_LIMITS__CONNECTIONS, value: {{ .Values.connections | int | quote }} }
+  - { name: FOREGATE_REFRESH__LEDGER_ENTRIES, value: {{ .Values.ledgerEntries | int | quote }} }
   - name: FOREGATE_REFRESH__LEDGER
     valueFrom:
       secretKeyRef:

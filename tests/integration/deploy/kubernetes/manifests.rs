@@ -62,7 +62,8 @@ fn every_proxy_toml_is_one_that_check_takes_without_a_word() {
             fs::write(&file, text.replace(mounted, secret.to_str().unwrap())).unwrap();
             let mut check = Command::new(program());
             check.args(["check", "--json", "--config"]).arg(&file).env_clear();
-            check.envs(literal.clone()).env("FOREGATE_REFRESH__LEDGER", "rediss://:p@redis:6379");
+            check.envs(literal.clone());
+            check.env("FOREGATE_REFRESH__LEDGER", "redis://foregate:PASSWORD@redis:6379");
             let told = output(&mut check, b"").stdout;
             let told: Value = serde_json::from_slice(&told).unwrap();
             assert_eq!(told, json!({ "ok": true, "problems": [] }), "{}", objects.name);
@@ -143,6 +144,20 @@ fn a_pod_has_longer_to_end_than_its_gate_takes() {
                 objects.name
             );
         }
+    }
+}
+
+#[test]
+fn what_a_gate_may_hold_fits_its_memory_limit() {
+    for objects in with_gates() {
+        let (_, gate) = objects.gate();
+        let number = |name| variable(gate, name).parse::<u64>().unwrap();
+        let limit = gate["resources"]["limits"]["memory"].as_str().unwrap();
+        let limit = limit.strip_suffix("Mi").unwrap().parse::<u64>().unwrap() * 1024 * 1024;
+        let connections = number("FOREGATE_LIMITS__CONNECTIONS") * 40_000;
+        let ledger = number("FOREGATE_REFRESH__LEDGER_ENTRIES") * 1_000;
+        let held = 16_000_000 + connections + ledger;
+        assert!(held < limit * 3 / 4, "{}: {held} bytes of {limit}", objects.name);
     }
 }
 
