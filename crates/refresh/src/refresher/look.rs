@@ -74,7 +74,7 @@ impl<E: TokenEndpoint> Shared<E> {
 }
 
 impl<E: TokenEndpoint> Refresher<E> {
-    /// What [`Refresher::settled`] says once a ledger outside of the process has had [`GLANCE`] to
+    /// What [`Refresher::settled`] says once a ledger outside of the process has had 50 ms to
     /// tell what it knows: right after a start that is more. One that is known to be away is not
     /// waited for; what it says later is heard by the next request. Needs a timer.
     pub async fn glance(&self, session: &Session, now: UnixSeconds) -> Option<Arc<Tokens>> {
