@@ -26,13 +26,18 @@ pub(crate) fn tools() -> anyhow::Result<()> {
 }
 
 /// The definition of HTTPRoute in the Gateway API's module.
+const GATEWAY_API: &str = "sigs.k8s.io/gateway-api";
 const HTTP_ROUTE: &str = "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml";
 
-/// Where Go keeps the Gateway API's module.
+/// Where Go keeps the Gateway API's module. No program is built of it, so it is fetched by itself.
 fn gateway_api() -> anyhow::Result<PathBuf> {
-    let mut go = Command::new("go");
-    go.current_dir(folder().join("go")).env("GOTOOLCHAIN", "local").stdin(Stdio::null());
-    let listed = go.args(["list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api"]).output();
+    let go = || {
+        let mut go = Command::new("go");
+        go.current_dir(folder().join("go")).env("GOTOOLCHAIN", "local").stdin(Stdio::null());
+        go
+    };
+    run(go().args(["mod", "download", GATEWAY_API]))?;
+    let listed = go().args(["list", "-m", "-f", "{{.Dir}}", GATEWAY_API]).output();
     let listed = listed.context("cannot run go")?;
     ensure!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
     Ok(String::from_utf8(listed.stdout)?.trim().into())
