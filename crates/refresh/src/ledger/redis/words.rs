@@ -11,6 +11,10 @@ pub(super) fn in_words(error: &RedisError) -> String {
         }
         // Of the connection, and written on this side of it.
         ErrorKind::Io => text,
+        // So is this, with its kind behind it.
+        ErrorKind::Client if error.detail().is_none() => {
+            text.split(" - ").next().unwrap_or_default().to_owned()
+        }
         ErrorKind::Parse => "what answers there is no Redis, or wants TLS: rediss://".to_owned(),
         ErrorKind::MasterNameNotFoundBySentinel => {
             "the sentinels know no master of this name".to_owned()
@@ -81,5 +85,7 @@ mod tests {
         assert_eq!(said("LOADING Redis is loading"), "LOADING: it is loading");
         let refused = RedisError::from(io::Error::from(io::ErrorKind::ConnectionRefused));
         assert_eq!(in_words(&refused), "connection refused");
+        let replica = RedisError::from((ErrorKind::Client, "the server is a replica"));
+        assert_eq!(in_words(&replica), "the server is a replica");
     }
 }
