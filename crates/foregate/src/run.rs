@@ -15,6 +15,7 @@ use foregate_refresh::{
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use crate::reload::{self, Reloader};
 use crate::systemd::Supervisor;
@@ -124,16 +125,17 @@ pub(crate) fn serve(
         }
         tokio::time::sleep(server.drain_delay).await;
         stop.close();
+        let end = Instant::now() + server.shutdown_grace;
         let finish = async {
             workers.ended().await;
             refresher.drain().await;
-            refresher.saved().await;
         };
-        if tokio::time::timeout(server.shutdown_grace, finish).await.is_err() {
+        if timeout_at(end, finish).await.is_err() {
             tracing::warn!("requests were still running at the end of shutdown_grace");
-            if let lost @ 1.. = refresher.unsaved() {
-                tracing::error!(lost, "new tokens are lost: the ledger did not come back in time");
-            }
+        }
+        if timeout_at(end, refresher.saved()).await.is_err() {
+            let lost = refresher.unsaved();
+            tracing::error!(lost, "new tokens are lost: the ledger did not come back in time");
         }
         socket_files.remove();
         if let Some(socket_files) = &admin {
