@@ -44,7 +44,7 @@ pub use snapshot::{
     TrustedProxies, folded,
 };
 pub use source_file::SourceFile;
-pub use tls::{Certificate, Tls};
+pub use tls::{Certificate, LAST_WEEKS, Tls};
 pub use upstream::{Endpoint, Protocol, Upstream};
 
 use std::io;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use foregate_session::UnixSeconds;
 use rustls::client::verify_server_name;
@@ -11,6 +12,9 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 
 use crate::not_after::not_after;
+
+/// In which whoever renews a certificate by hand wants to hear that it ends.
+pub const LAST_WEEKS: Duration = Duration::from_secs(14 * 86_400);
 
 /// What `[tls]` says. There is at least one certificate.
 #[derive(Debug, Clone)]

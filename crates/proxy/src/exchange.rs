@@ -41,11 +41,7 @@ pub(crate) async fn answer(
     let trusted = &snapshot.server.trusted_proxies;
     let peer = &Peer::of(&visitor.connection, &parts.headers, trusted);
     if peer.scheme == Scheme::Http {
-        let (doubts, address) = (&generation.doubts, visitor.connection.address);
-        match peer.trusted {
-            true => doubts.silent_proxy.look(address, &parts.headers),
-            false => doubts.forgotten_proxy.look(address, &parts.headers),
-        }
+        generation.doubts.plain(visitor.connection.address, peer.trusted, &parts.headers);
     }
     let request_id = &RequestId::of(&parts.headers, peer.trusted);
     let gate = Gate { snapshot, refresher: &worker.refresher };

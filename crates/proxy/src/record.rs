@@ -149,7 +149,7 @@ impl<'r> Record<'r> {
 
     /// `/.foregate/auth` was asked by somebody whom nobody trusts.
     pub(crate) fn asked_untrusted(&self, headers: &HeaderMap) {
-        self.generation.doubts.untrusted_asker.look(self.address, headers);
+        self.generation.doubts.untrusted_question(self.address, headers);
     }
 
     /// What the visitor's cookies came to.

@@ -1,6 +1,6 @@
 //! Whether visitors can sign in at all, where the site that signs them in is behind this gate.
 
-use foregate_policy::{Field, Head, RawHead, Route, Rules};
+use foregate_policy::{Head, RawHead, Route, Rules};
 use url::Url;
 
 use crate::key::Key;
@@ -73,17 +73,5 @@ fn cure(app: &raw::App, path: &str) -> String {
 /// A request of a browser for `target` on the host of `url`; `None` where it would be refused.
 fn head<'a>(url: &'a Url, method: &'a str, target: &'a str) -> Option<Head<'a>> {
     let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
-    let head = Head::parse(RawHead {
-        method,
-        authority: None,
-        target,
-        host: Field::One(authority.as_bytes()),
-        origin: Field::Absent,
-        fetch_site: Field::Absent,
-        fetch_mode: Field::Absent,
-        accept: None,
-        names_cors_method: false,
-        websocket: false,
-    });
-    head.ok()
+    Head::parse(RawHead { method, ..RawHead::get(authority, target) }).ok()
 }

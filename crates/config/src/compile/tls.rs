@@ -17,7 +17,7 @@ use crate::key::Key;
 use crate::problem::{Fault, unread};
 use crate::raw;
 use crate::report::Report;
-use crate::tls::{Certificate, Tls};
+use crate::tls::{Certificate, LAST_WEEKS, Tls};
 
 /// `None` without https, whose certificates nobody needs to have then.
 pub(super) fn tls(file: &raw::File, environment: &Environment, report: &mut Report) -> Option<Tls> {
@@ -121,9 +121,6 @@ fn roughly(span: Duration) -> String {
         seconds => format!("{} d", seconds / 86_400),
     }
 }
-
-/// As `/readyz?verbose` has it.
-const LAST_WEEKS: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// At least one certificate.
 fn chain(

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use foregate_config::LAST_WEEKS;
 use foregate_refresh::{LedgerAddress, LedgerState};
 
 use super::{Admin, lasting};
@@ -101,19 +102,19 @@ impl Admin {
                 ahead.as_secs()
             ));
         }
-        if let Some(address) = doubts.untrusted_asker.address() {
+        if let Some(address) = doubts.untrusted_asker() {
             lines.push(format!(
                 "[!] {address} asks /.foregate/auth and is not in server.trusted_proxies: it is \
                  told nothing"
             ));
         }
-        if let Some(address) = doubts.forgotten_proxy.address() {
+        if let Some(address) = doubts.forgotten_proxy() {
             lines.push(format!(
                 "[!] {address} sent a __Secure- cookie over plain HTTP and is not in \
                  server.trusted_proxies: redirects go to http"
             ));
         }
-        if let Some(address) = doubts.silent_proxy.address() {
+        if let Some(address) = doubts.silent_proxy() {
             lines.push(format!(
                 "[!] {address} is trusted and does not say https: it must set X-Forwarded-Proto, or \
                  redirects go to http"
@@ -188,6 +189,3 @@ impl Admin {
 pub(super) fn backend_name(name: &str) -> String {
     if name == "backend" { name.to_owned() } else { format!("backend {name}") }
 }
-
-/// In which whoever renews a certificate by hand wants to hear of it.
-const LAST_WEEKS: Duration = Duration::from_secs(14 * 86_400);

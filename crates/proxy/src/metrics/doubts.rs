@@ -16,9 +16,70 @@ use crate::peer::Address;
 pub(crate) struct Doubts {
     pub(crate) seals: Seals,
     pub(crate) clocks: Clocks,
-    pub(crate) forgotten_proxy: ForgottenProxy,
-    pub(crate) silent_proxy: SilentProxy,
-    pub(crate) untrusted_asker: UntrustedAsker,
+    /// A cookie that browsers send over TLS alone came over a plain connection: TLS most likely
+    /// ends at a proxy that `server.trusted_proxies` forgot.
+    forgotten_proxy: OnceLock<Address>,
+    /// The same from a proxy that is trusted: it ends TLS, and does not say so.
+    silent_proxy: OnceLock<Address>,
+    /// Somebody asks `/.foregate/auth` as a proxy does, and `server.trusted_proxies` does not name
+    /// him: behind that proxy every request fails.
+    untrusted_asker: OnceLock<Address>,
+}
+
+impl Doubts {
+    /// Looks at a request that counts as plain. The log names each kind of peer once in the life of
+    /// the process.
+    pub(crate) fn plain(&self, address: Address, trusted: bool, headers: &HeaderMap) {
+        static FORGOTTEN: AtomicBool = AtomicBool::new(false);
+        static SILENT: AtomicBool = AtomicBool::new(false);
+        let peer = if trusted { &self.silent_proxy } else { &self.forgotten_proxy };
+        // nginx asks for a decision with the whole URL, which names the scheme.
+        let says = trusted && headers.contains_key("x-original-url");
+        if says || peer.get().is_some() || !has_secure_cookie(headers) {
+            return;
+        }
+        match trusted {
+            true if is_news(peer, address, &SILENT) => tracing::warn!(
+                "a __Secure- cookie came over plain HTTP; {address} is trusted and does not say \
+                 https: it must set X-Forwarded-Proto"
+            ),
+            false if is_news(peer, address, &FORGOTTEN) => tracing::warn!(
+                "a __Secure- cookie came over plain HTTP from {address}; if that is your own \
+                 proxy, which ends TLS, tell [server] so: trusted_proxies = [\"{address}\"]"
+            ),
+            _ => {}
+        }
+    }
+
+    /// Looks at a question to `/.foregate/auth` that was turned away. The log says it once in the
+    /// life of the process.
+    pub(crate) fn untrusted_question(&self, address: Address, headers: &HeaderMap) {
+        static SAID: AtomicBool = AtomicBool::new(false);
+        let is_proxy = QUESTION.iter().any(|name| headers.contains_key(*name));
+        if is_proxy && is_news(&self.untrusted_asker, address, &SAID) {
+            tracing::warn!(
+                "{address} asks /.foregate/auth as a proxy does and is told nothing; if it is your \
+                 own, tell [server] so: trusted_proxies = [\"{address}\"]"
+            );
+        }
+    }
+
+    pub(crate) fn forgotten_proxy(&self) -> Option<Address> {
+        self.forgotten_proxy.get().copied()
+    }
+
+    pub(crate) fn silent_proxy(&self) -> Option<Address> {
+        self.silent_proxy.get().copied()
+    }
+
+    pub(crate) fn untrusted_asker(&self) -> Option<Address> {
+        self.untrusted_asker.get().copied()
+    }
+}
+
+/// Takes down the first peer of a kind, and says whether the log has yet to.
+fn is_news(peer: &OnceLock<Address>, address: Address, said: &AtomicBool) -> bool {
+    peer.set(address).is_ok() && !said.swap(true, Ordering::Relaxed)
 }
 
 /// Whether session cookies open at all. One that does not is a visitor's own affair; where few do,
@@ -119,92 +180,6 @@ impl Clocks {
 
 /// After which a clock counts as mended.
 const LATELY: Duration = Duration::from_secs(600);
-
-/// A cookie that browsers send over TLS alone came over a plain connection: TLS most likely ends at
-/// a proxy that `server.trusted_proxies` forgot.
-#[derive(Debug, Default)]
-pub(crate) struct ForgottenProxy(OnceLock<Address>);
-
-impl ForgottenProxy {
-    /// Looks at a request that came in the clear, from a peer that nobody trusts. The log says it
-    /// once in the life of the process.
-    pub(crate) fn look(&self, address: Address, headers: &HeaderMap) {
-        static SAID: AtomicBool = AtomicBool::new(false);
-        if self.address().is_some() || !has_secure_cookie(headers) || self.0.set(address).is_err() {
-            return;
-        }
-        if !SAID.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                "a __Secure- cookie came over plain HTTP from {address}; if that is your own \
-                 proxy, which ends TLS, tell [server] so: trusted_proxies = [\"{address}\"]"
-            );
-        }
-    }
-
-    /// Who sent it.
-    pub(crate) fn address(&self) -> Option<Address> {
-        self.0.get().copied()
-    }
-}
-
-/// The same from a proxy that is trusted: it ends TLS, and does not say so.
-#[derive(Debug, Default)]
-pub(crate) struct SilentProxy(OnceLock<Address>);
-
-impl SilentProxy {
-    /// Looks at a request of a trusted peer that counts as plain. The log says it once in the life
-    /// of the process.
-    pub(crate) fn look(&self, address: Address, headers: &HeaderMap) {
-        static SAID: AtomicBool = AtomicBool::new(false);
-        // nginx asks for a decision with the whole URL, which names the scheme.
-        let says = headers.contains_key("x-original-url");
-        if says || self.address().is_some() || !has_secure_cookie(headers) {
-            return;
-        }
-        if self.0.set(address).is_err() {
-            return;
-        }
-        if !SAID.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                "a __Secure- cookie came over plain HTTP; {address} is trusted and does not say \
-                 https: it must set X-Forwarded-Proto"
-            );
-        }
-    }
-
-    /// Who sent it.
-    pub(crate) fn address(&self) -> Option<Address> {
-        self.0.get().copied()
-    }
-}
-
-/// Somebody asks `/.foregate/auth` as a proxy does, and `server.trusted_proxies` does not name him:
-/// behind that proxy every request fails.
-#[derive(Debug, Default)]
-pub(crate) struct UntrustedAsker(OnceLock<Address>);
-
-impl UntrustedAsker {
-    /// Looks at the headers of a question that was turned away. The log says it once in the life of
-    /// the process.
-    pub(crate) fn look(&self, address: Address, headers: &HeaderMap) {
-        static SAID: AtomicBool = AtomicBool::new(false);
-        let is_proxy = QUESTION.iter().any(|name| headers.contains_key(*name));
-        if !is_proxy || self.0.set(address).is_err() {
-            return;
-        }
-        if !SAID.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                "{address} asks /.foregate/auth as a proxy does and is told nothing; if it is your \
-                 own, tell [server] so: trusted_proxies = [\"{address}\"]"
-            );
-        }
-    }
-
-    /// Who asked.
-    pub(crate) fn address(&self) -> Option<Address> {
-        self.0.get().copied()
-    }
-}
 
 /// Of these every dialect of a question has one.
 const QUESTION: [&str; 3] = ["x-original-url", "x-original-uri", "x-forwarded-uri"];
