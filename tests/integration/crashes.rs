@@ -4,12 +4,12 @@
 mod redis;
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use foregate_stage::{Backend, BackendSettings, Fault, Grant, Origin};
-use foregate_tests::{Answer, Connection, Gate, program_with_fail_points};
+use foregate_tests::{Answer, Connection, Directory, Gate, program_with_fail_points};
 use tokio::runtime::Builder;
 use tokio::task::JoinHandle;
 
@@ -258,31 +258,11 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// A directory that goes with its owner.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(case: &Case) -> Self {
-        let Case { step, death, lenient } = case;
-        let name = format!("{}-{death:?}-{lenient}", step.name);
-        let name = format!("foregate-crashes-{}-{name}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&directory).unwrap();
-        Self(directory)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 #[test]
 fn with_a_file_the_next_gate_knows_what_the_table_says() {
     check("file", async |case| {
-        let directory = Directory::new(case);
-        let ledger = format!("file:{}", directory.0.join("ledger.redb").display());
+        let directory = Directory::new("crashes");
+        let ledger = format!("file:{}", directory.ledger().display());
         let site = Site::start(case.lenient, ledger).await;
         let ada = site.visitor();
         let heard = site.end_a_gate(case, &ada).await;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use foregate_stage::{Fault, Origin, SECRET, Script, Step};
 use foregate_tests::h2::{GOAWAY, RawHttp2};
-use foregate_tests::{Browser, Connection, Gate, free_port};
+use foregate_tests::{Browser, Connection, Directory, Gate, free_port};
 
-use crate::ledgers::{Directory, Site};
+use crate::ledgers::Site;
 use crate::world::{ANY, APP, session_cookie};
 use visitors::{Visitors, Wish};
 
@@ -153,7 +153,7 @@ async fn a_successor_on_the_same_port_takes_over_without_a_failed_request() {
 async fn a_redemption_that_runs_ends_before_the_gate_does() {
     let site = Site::start().await;
     let directory = Directory::new("drain");
-    let ledger = format!("file:{}", directory.file().display());
+    let ledger = format!("file:{}", directory.ledger().display());
     let ada = site.grant("ada", Duration::ZERO);
     let mut gate = site.gate(&ledger).await;
     site.backend.fail(Fault::Delay(Duration::from_millis(1500)));

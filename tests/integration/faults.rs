@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use foregate_stage::{Backend, BackendSettings, Grant, Origin};
 use foregate_tests::{Answer, Browser, Connection, Gate};
 
+use crate::ledgers::{readiness, told};
 use crate::world::{ANY, APP, LIFE, config, session_cookie};
 
 const ENDED: Duration = Duration::ZERO;
@@ -126,21 +127,4 @@ fn assert_put_off(browser: &Browser, before: Option<&str>, answer: &Answer) {
 
 fn cookies(browser: &Browser) -> Option<String> {
     browser.cookies("app.example.com")
-}
-
-/// The status line and the body of `/readyz?verbose`.
-async fn readiness(gate: &Gate) -> (u16, String) {
-    let mut connection = Connection::open(gate.admin_address().await).await;
-    connection.send("GET /readyz?verbose HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    let answer = connection.answer().await.unwrap();
-    (answer.status, answer.text())
-}
-
-/// Waits until the gate says it of itself.
-async fn told(gate: &Gate, what: &str) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !readiness(gate).await.1.contains(what) {
-        assert!(Instant::now() < deadline, "never {what}: {}", readiness(gate).await.1);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }

@@ -3,12 +3,11 @@
 mod redis;
 pub(crate) mod storms;
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use foregate_stage::{Backend, BackendSettings, Fault, Grant, Origin};
-use foregate_tests::{Answer, Browser, Connection, Gate, Request};
+use foregate_tests::{Answer, Browser, Connection, Directory, Gate, Request};
 
 use crate::world::{ANY, APP, LIFE, config, session_cookie};
 
@@ -84,7 +83,7 @@ async fn public_bearer(gate: &Gate, grant: &Grant) -> Option<String> {
 }
 
 /// The status line and the body of `/readyz?verbose`.
-async fn readiness(gate: &Gate) -> (u16, String) {
+pub(crate) async fn readiness(gate: &Gate) -> (u16, String) {
     let mut connection = Connection::open(gate.admin_address().await).await;
     connection.send("GET /readyz?verbose HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     let answer = connection.answer().await.unwrap();
@@ -92,37 +91,11 @@ async fn readiness(gate: &Gate) -> (u16, String) {
 }
 
 /// Waits until the gate says it of itself.
-async fn told(gate: &Gate, what: &str) {
-    for _ in 0..1000 {
-        if readiness(gate).await.1.contains(what) {
-            return;
-        }
+pub(crate) async fn told(gate: &Gate, what: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !readiness(gate).await.1.contains(what) {
+        assert!(Instant::now() < deadline, "never {what}: {}", readiness(gate).await.1);
         tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("never {what}: {}", readiness(gate).await.1);
-}
-
-/// A directory that goes with its owner.
-pub(crate) struct Directory(PathBuf);
-
-impl Directory {
-    pub(crate) fn new(name: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("foregate-ledgers-{}-{number}-{name}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&directory).unwrap();
-        Self(directory)
-    }
-
-    pub(crate) fn file(&self) -> PathBuf {
-        self.0.join("ledger.redb")
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -133,7 +106,7 @@ fn file_ledger(file: &Path) -> String {
 #[tokio::test]
 async fn an_old_cookie_works_after_the_gate_was_killed_and_started_again() {
     let (site, directory) = (Site::start().await, Directory::new("killed"));
-    let ledger = file_ledger(&directory.file());
+    let ledger = file_ledger(&directory.ledger());
     let (ada, bob) = (site.grant("ada", ENDED), site.grant("bob", ENDED));
     let mut first = site.gate(&ledger).await;
     let (newest, bobs) = (bearer(&first, &ada).await, bearer(&first, &bob).await);
@@ -149,7 +122,7 @@ async fn an_old_cookie_works_after_the_gate_was_killed_and_started_again() {
 #[tokio::test]
 async fn after_a_restart_a_public_path_takes_what_the_ledger_knows() {
     let (site, directory) = (Site::start().await, Directory::new("public"));
-    let ledger = file_ledger(&directory.file());
+    let ledger = file_ledger(&directory.ledger());
     let ada = site.grant("ada", ENDED);
     let mut first = site.gate(&ledger).await;
     let newest = bearer(&first, &ada).await;
@@ -163,7 +136,7 @@ async fn after_a_restart_a_public_path_takes_what_the_ledger_knows() {
 #[tokio::test]
 async fn a_sign_out_holds_after_the_gate_was_killed() {
     let (site, directory) = (Site::start().await, Directory::new("signed-out"));
-    let ledger = file_ledger(&directory.file());
+    let ledger = file_ledger(&directory.ledger());
     let ada = site.grant("ada", ENDED);
     let mut first = site.gate(&ledger).await;
     sign_out(&visitor(&first, &ada)).await;
@@ -182,7 +155,7 @@ async fn sign_out(browser: &Browser) {
 #[tokio::test]
 async fn a_second_gate_waits_for_the_file_and_refreshes_nobody_meanwhile() {
     let (site, directory) = (Site::start().await, Directory::new("waits"));
-    let ledger = file_ledger(&directory.file());
+    let ledger = file_ledger(&directory.ledger());
     let (ada, bob) = (site.grant("ada", ENDED), site.grant("bob", LIFE));
     let mut first = site.gate(&ledger).await;
     let newest = bearer(&first, &ada).await;
@@ -205,13 +178,13 @@ async fn a_second_gate_waits_for_the_file_and_refreshes_nobody_meanwhile() {
 #[tokio::test]
 async fn a_broken_file_is_moved_aside_and_named() {
     let (site, directory) = (Site::start().await, Directory::new("broken"));
-    std::fs::write(directory.file(), "no ledger at all").unwrap();
-    let gate = site.gate(&file_ledger(&directory.file())).await;
+    std::fs::write(directory.ledger(), "no ledger at all").unwrap();
+    let gate = site.gate(&file_ledger(&directory.ledger())).await;
     gate.logged(|log| log.contains("was moved aside") && log.contains("ledger.redb.corrupt-"))
         .await;
-    let names = std::fs::read_dir(&directory.0).unwrap();
+    let names = std::fs::read_dir(&*directory).unwrap();
     let names: Vec<_> = names.map(|name| name.unwrap().path()).collect();
-    let kept = names.iter().find(|path| **path != directory.file()).unwrap();
+    let kept = names.iter().find(|path| **path != directory.ledger()).unwrap();
     assert_eq!(std::fs::read_to_string(kept).unwrap(), "no ledger at all");
     bearer(&gate, &site.grant("ada", ENDED)).await;
 }
@@ -228,7 +201,7 @@ async fn a_gate_whose_ledger_has_no_directory_does_not_start() {
     ]
     .concat();
     let directory = Directory::new("absent");
-    let path = directory.0.join("proxy.toml");
+    let path = directory.join("proxy.toml");
     std::fs::write(&path, text).unwrap();
     let mut run = std::process::Command::new(foregate_tests::program());
     let ended = run.args(["run", "--config"]).arg(&path).output().unwrap();

@@ -11,12 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use foregate_stage::{Origin, SECRET, cookie_header, random, seal_v4, seal_v5, unix_millis};
-use foregate_tests::{Answer, Browser, Gate, RedisServer, Request, program};
+use foregate_tests::{Answer, Browser, Directory, Gate, RedisServer, Request, program};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::ledgers::Directory;
 use crate::world::{ANY, APP, config};
 
 /// One test for each story that every backend must go through.
@@ -189,7 +188,7 @@ impl Ledger {
     fn table(&self) -> String {
         let ledger = match self {
             Self::Memory => return String::new(),
-            Self::File(directory) => format!("file:{}", directory.file().display()),
+            Self::File(directory) => format!("file:{}", directory.ledger().display()),
             Self::Redis(redis) => redis.url(),
         };
         format!("[refresh]\nledger = \"{ledger}\"\n")

@@ -8,16 +8,14 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 use foregate_stage::{cookie_header, random, seal_v4};
 use foregate_tests::{Browser, Certificates, Gate};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
+use rustls::{ClientConnection, Stream};
 use serde_json::Value;
 
+use crate::tls::trusting;
 use crate::world::{APP, COOKIE, LIFE, World};
 
 /// What the gate logged with this message, in order.
@@ -178,16 +176,8 @@ fn text(path: &Path) -> String {
 
 /// Asks for a public page over https, trusting the authority of `pair` alone.
 fn serves(gate: SocketAddr, pair: &Certificates) -> bool {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(pair.authority()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
     let name = "app.example.com".try_into().unwrap();
-    let mut tls = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut tls = ClientConnection::new(trusting(pair.authority()), name).unwrap();
     let mut tcp = TcpStream::connect(gate).unwrap();
     let mut stream = Stream::new(&mut tls, &mut tcp);
     let request = "GET /about HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n";

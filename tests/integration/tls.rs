@@ -17,6 +17,18 @@ use crate::world::ANY;
 
 /// Sends `request`, which asks for the connection to be closed, to `host`; what came back.
 pub(crate) async fn ask(gate: SocketAddr, host: &str, authority: &Path, request: &str) -> String {
+    let name = host.to_owned().try_into().unwrap();
+    let tcp = TcpStream::connect(gate).await.unwrap();
+    let mut stream = TlsConnector::from(trusting(authority)).connect(name, tcp).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // The gate says at the end of TLS that it is the end.
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+/// A client that trusts the authority in this file alone.
+pub(crate) fn trusting(authority: &Path) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(provider())
@@ -24,14 +36,7 @@ pub(crate) async fn ask(gate: SocketAddr, host: &str, authority: &Path, request:
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let name = host.to_owned().try_into().unwrap();
-    let tcp = TcpStream::connect(gate).await.unwrap();
-    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    // The gate says at the end of TLS that it is the end.
-    stream.read_to_end(&mut answer).await.unwrap();
-    String::from_utf8(answer).unwrap()
+    Arc::new(config)
 }
 
 /// Ends TLS in front of an origin. It ends when this is dropped.

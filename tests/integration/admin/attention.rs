@@ -180,3 +180,17 @@ async fn a_proxy_that_asks_for_decisions_and_is_not_trusted_is_named() {
     assert!(told.contains(line), "{told}");
     world.gate.logged(|log| log.contains("trusted_proxies = [\\\"127.0.0.1\\\"]")).await;
 }
+
+#[tokio::test]
+async fn no_visitor_fills_the_log_with_one_line() {
+    let (world, _) = world().await;
+    let method = "A".repeat(50_000);
+    let answer = world
+        .stranger()
+        .send(&Request::new(&method, &format!("{APP}/about?{}", "b".repeat(9_000))))
+        .await;
+    assert_eq!(answer.status, 200, "a public page, by any method");
+    world.gate.logged(|_| logged(&world.gate, "request").len() == 1).await;
+    let line = logged(&world.gate, "request").remove(0).to_string();
+    assert!(line.contains("AAAA") && line.len() < 4096, "{} bytes", line.len());
+}

@@ -5,7 +5,6 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use foregate_stage::{
@@ -13,15 +12,13 @@ use foregate_stage::{
     seal_v4,
 };
 use foregate_tests::{Browser, Certificates, Connection, Gate, Request, free_port};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
+use crate::tls::trusting;
 use crate::world::{ANY, APP, LIFE};
 
 const NGINX: &str = include_str!("../../../deploy/nginx/foregate.conf");
@@ -341,15 +338,7 @@ fn replaced(text: &str, replacements: &[(&str, &str)]) -> String {
 
 /// Speaks TLS to `https` for whoever comes in the clear.
 async fn bridge(https: SocketAddr, certificates: &Certificates) -> (SocketAddr, AbortHandle) {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(certificates.authority()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector = TlsConnector::from(Arc::new(config));
+    let connector = TlsConnector::from(trusting(certificates.authority()));
     let listener = TcpListener::bind(ANY).await.unwrap();
     let address = listener.local_addr().unwrap();
     let accepting = tokio::spawn(async move {

@@ -8,11 +8,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use foregate_stage::{Origin, SECRET};
-use foregate_tests::{Browser, Certificates, Connection, free_port, program};
+use foregate_tests::{Browser, Certificates, Connection, Directory, free_port, program};
 
 use super::containers::root;
 use crate::drain::visitors::{Visitors, Wish};
@@ -20,32 +19,6 @@ use crate::world::{ANY, APP};
 
 fn units() -> PathBuf {
     root().join("deploy/systemd")
-}
-
-/// A directory of the test's own.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("foregate-systemd-{}-{number}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&directory).unwrap();
-        Self(directory)
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// A gate whose first inherited socket, if it has one, is number 3, as systemd has it.
@@ -66,7 +39,7 @@ impl Service {
             Some(_) => "exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; ",
             None => "",
         };
-        let log = directory.0.join(format!("log-{}", free_port()));
+        let log = directory.join(format!("log-{}", free_port()));
         let child = Command::new("sh")
             .args(["-c", &format!("{hand_over}exec \"$0\" run --config \"$1\"")])
             .args([program().as_path(), config])
@@ -145,7 +118,7 @@ fn the_service_is_confined_and_its_units_are_sound() {
     assert!(figure <= 2.0, "{said}");
 
     // Nothing is installed here, so the program stands elsewhere.
-    let directory = Directory::new();
+    let directory = Directory::new("systemd");
     let text = std::fs::read_to_string(&service).unwrap();
     let text = text.replace("/usr/bin/foregate", program().to_str().unwrap());
     let mut paths = vec![directory.write("foregate.service", &text)];
@@ -191,7 +164,7 @@ fn the_configuration_fits_the_units() {
 
     // As README.md has it installed, with the variable by which root asks before the first start.
     let certificates = Certificates::covering(&["*.example.com"]);
-    let directory = Directory::new();
+    let directory = Directory::new("systemd");
     let secret = directory.write("session-secret", "kY7qP2vB9wX4zL8nT3mR6sD1fG5hJ0cA\n");
     let example = example
         .replace("/etc/foregate/tls/tls.crt", certificates.certificate().to_str().unwrap())
@@ -230,7 +203,7 @@ fn the_configuration_fits_the_units() {
 #[tokio::test]
 async fn nothing_that_waits_at_a_socket_is_lost_over_a_restart() {
     let origin = Origin::start(ANY).await.unwrap();
-    let directory = Directory::new();
+    let directory = Directory::new("systemd");
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let server =
@@ -258,9 +231,9 @@ async fn nothing_that_waits_at_a_socket_is_lost_over_a_restart() {
 
 #[tokio::test]
 async fn a_socket_is_found_by_address_or_by_name_and_a_strange_one_is_an_error() {
-    let directory = Directory::new();
+    let directory = Directory::new("systemd");
     let upstream = "http://127.0.0.1:1";
-    let path = directory.0.join("gate.sock");
+    let path = directory.join("gate.sock");
     let by_path = || OwnedFd::from(UnixListener::bind(&path).unwrap());
     let at_unix = format!("http = \"unix:{}\"\n{NO_ADMIN}", path.display());
     let configured = directory.write("unix.toml", &config(&at_unix, upstream));
@@ -303,7 +276,7 @@ async fn a_socket_is_found_by_address_or_by_name_and_a_strange_one_is_an_error()
 #[tokio::test]
 async fn systemds_own_activator_starts_it_for_the_first_visitor() {
     let origin = Origin::start(ANY).await.unwrap();
-    let directory = Directory::new();
+    let directory = Directory::new("systemd");
     let (http, admin) = (free_port(), free_port());
     let server = format!("http = \"127.0.0.1:{http}\"\nadmin = \"127.0.0.1:{admin}\"");
     let config = directory.write("proxy.toml", &config(&server, &origin.url()));
@@ -336,8 +309,8 @@ async fn systemds_own_activator_starts_it_for_the_first_visitor() {
 
 #[tokio::test]
 async fn the_supervisor_hears_of_start_reload_and_end() {
-    let directory = Directory::new();
-    let ear = directory.0.join("notify");
+    let directory = Directory::new("systemd");
+    let ear = directory.join("notify");
     let heard = UnixDatagram::bind(&ear).unwrap();
     heard.set_read_timeout(Some(PATIENCE)).unwrap();
     let next = || {

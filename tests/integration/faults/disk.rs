@@ -2,37 +2,12 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use foregate_tests::program;
+use foregate_tests::{Directory, program};
 
 use super::*;
-
-/// A directory that goes with its owner.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("foregate-faults-{}-{name}-{number}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        fs::create_dir_all(&directory).unwrap();
-        Self(directory)
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.join("ledger.redb")
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn file_ledger(file: &Path) -> String {
     format!("file:{}", file.display())
@@ -41,7 +16,7 @@ fn file_ledger(file: &Path) -> String {
 /// A gate that is told of a file that would grow too large, in place of being ended.
 async fn gate(site: &Site, ledger: &str) -> Gate {
     let directory = Directory::new("program");
-    let script = directory.0.join("foregate");
+    let script = directory.join("foregate");
     let text = format!("#!/bin/sh\ntrap '' XFSZ\nexec '{}' \"$@\"\n", program().display());
     fs::write(&script, text).unwrap();
     fs::set_permissions(&script, Permissions::from_mode(0o700)).unwrap();
@@ -59,7 +34,7 @@ fn disk_is_full(gate: &Gate, is_full: bool) {
 #[tokio::test]
 async fn a_full_disk_is_named_and_signs_nobody_out() {
     let (site, directory) = (Site::start().await, Directory::new("full"));
-    let ledger = file_ledger(&directory.file());
+    let ledger = file_ledger(&directory.ledger());
     let early = session_cookie(&site.grant("ada", ENDED));
     {
         // What this one has learnt is in the file alone.
@@ -110,9 +85,9 @@ async fn a_full_disk_is_named_and_signs_nobody_out() {
 #[tokio::test]
 async fn a_file_that_cannot_be_made_is_named_and_waited_for() {
     let (site, directory) = (Site::start().await, Directory::new("unmade"));
-    let volume = directory.0.join("volume");
-    std::os::unix::fs::symlink(volume.join("ledger.redb"), directory.file()).unwrap();
-    let ledger = file_ledger(&directory.file());
+    let volume = directory.join("volume");
+    std::os::unix::fs::symlink(volume.join("ledger.redb"), directory.ledger()).unwrap();
+    let ledger = file_ledger(&directory.ledger());
     let gate = gate(&site, &ledger).await;
     let (ada, bob) = (site.grant("ada", ENDED), site.grant("bob", LIFE));
     let browser = visitor(&gate, &ada);
@@ -155,12 +130,12 @@ async fn a_file_that_is_broken_under_a_running_gate_signs_nobody_out_of_it() {
         [("cut short", cut_short as fn(&Path)), ("emptied", emptied), ("overwritten", overwritten)]
     {
         let (site, directory) = (Site::start().await, Directory::new("broken"));
-        let ledger = file_ledger(&directory.file());
+        let ledger = file_ledger(&directory.ledger());
         let mut first = gate(&site, &ledger).await;
         let ada = site.grant("ada", ENDED);
         let newest = visitor(&first, &ada);
         assert_eq!(dashboard(&newest).await.status, 200);
-        break_it(&directory.file());
+        break_it(&directory.ledger());
         let carl = site.grant("ada", ENDED);
         let carls = bearer(&first, &carl).await;
         assert_eq!(bearer(&first, &carl).await, carls, "{what}");

@@ -1,7 +1,7 @@
 //! Many requests at once on three gates with one Redis, some of which come and go meanwhile.
 
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use foregate_tests::RedisServer;
@@ -215,7 +215,7 @@ async fn a_rolling_restart_signs_nobody_out() {
 #[tokio::test]
 async fn two_thousand_sessions_that_end_at_once_are_two_thousand_redemptions() {
     let world = Replicas::start("30s", LIFE).await;
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let mut visits = JoinSet::new();
     for number in 0..2000 {
         let cookie = session_cookie(&world.site.grant("ada", ENDED));

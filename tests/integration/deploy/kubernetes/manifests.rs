@@ -4,9 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use foregate_tests::program;
+use foregate_tests::{Directory, program};
 use serde_json::{Value, json};
 
 use super::objects::{KUBERNETES, Objects, deploy, folder, output, template, tool, variable};
@@ -17,11 +16,11 @@ fn every_object_is_as_the_schemas_of_kubernetes_have_it() {
         "httpRoute.enabled=true,httpRoute.hostnames={a.test},httpRoute.parentRefs[0].name=g";
     let with_route = gateway_chart(&["--set", route]);
     assert_eq!(with_route.of_kind("HTTPRoute").count(), 1);
-    let folder = Folder::new("route");
-    fs::copy(deploy().join("kubernetes/examples/gateway/http-route.yaml"), folder.0.join("a.yaml"))
+    let folder = Directory::new("route");
+    fs::copy(deploy().join("kubernetes/examples/gateway/http-route.yaml"), folder.join("a.yaml"))
         .unwrap();
-    fs::write(folder.0.join("kustomization.yaml"), "resources: [a.yaml]").unwrap();
-    let route = Objects::kustomized(folder.0.to_str().unwrap());
+    fs::write(folder.join("kustomization.yaml"), "resources: [a.yaml]").unwrap();
+    let route = Objects::kustomized(folder.to_str().unwrap());
     for objects in with_gates().iter().chain([&with_route, &sidecar_policy(), &route]) {
         assert!(!objects.list.is_empty(), "{}", objects.name);
         assert_eq!(objects.faults(), None, "{}", objects.name);
@@ -30,23 +29,23 @@ fn every_object_is_as_the_schemas_of_kubernetes_have_it() {
 
 #[test]
 fn a_misspelt_key_would_be_found() {
-    let folder = Folder::new("misspelt");
+    let folder = Directory::new("misspelt");
     let text = fs::read_to_string(deploy().join("kubernetes/gateway/service.yaml")).unwrap();
     let (service, route) = ("service.yaml", "http-route.yaml");
-    fs::write(folder.0.join(service), text.replace("targetPort", "targetport")).unwrap();
+    fs::write(folder.join(service), text.replace("targetPort", "targetport")).unwrap();
     let text = fs::read_to_string(deploy().join("kubernetes/examples/gateway").join(route));
-    fs::write(folder.0.join(route), text.unwrap().replace("backendRefs", "backendrefs")).unwrap();
+    fs::write(folder.join(route), text.unwrap().replace("backendRefs", "backendrefs")).unwrap();
     for (file, key) in [(service, "targetport"), (route, "backendrefs")] {
-        fs::write(folder.0.join("kustomization.yaml"), format!("resources: [{file}]")).unwrap();
-        let faults = Objects::kustomized(folder.0.to_str().unwrap()).faults();
+        fs::write(folder.join("kustomization.yaml"), format!("resources: [{file}]")).unwrap();
+        let faults = Objects::kustomized(folder.to_str().unwrap()).faults();
         assert!(faults.as_ref().is_some_and(|faults| faults.contains(key)), "{faults:?}");
     }
 }
 
 #[test]
 fn every_proxy_toml_is_one_that_check_takes_without_a_word() {
-    let folder = Folder::new("check");
-    let secret = folder.0.join("session-secret");
+    let folder = Directory::new("check");
+    let secret = folder.join("session-secret");
     fs::write(&secret, "vJ4hL6pR8tUq9S0cW6oM2yV0v7VtV8uS1y").unwrap();
     let mut count = 0;
     for objects in with_gates() {
@@ -58,7 +57,7 @@ fn every_proxy_toml_is_one_that_check_takes_without_a_word() {
             let mounted = "/run/secrets/foregate/session-secret";
             let text = map["data"]["proxy.toml"].as_str().unwrap();
             assert!(text.contains(mounted), "{}", objects.name);
-            let file = folder.0.join("proxy.toml");
+            let file = folder.join("proxy.toml");
             fs::write(&file, text.replace(mounted, secret.to_str().unwrap())).unwrap();
             let mut check = Command::new(program());
             check.args(["check", "--json", "--config"]).arg(&file).env_clear();
@@ -249,14 +248,14 @@ fn sidecar_policy() -> Objects {
 
 /// The chart of an app that takes the sidecar from ours.
 fn app_chart() -> Objects {
-    let place = Folder::new("app-chart");
-    copy(&folder().join("app-chart"), &place.0);
-    copy(&chart(), &place.0.join("charts/foregate"));
+    let place = Directory::new("app-chart");
+    copy(&folder().join("app-chart"), &place);
+    copy(&chart(), &place.join("charts/foregate"));
     let values = fs::read_to_string(values_file("sidecar")).unwrap();
     let indented: Vec<_> = values.lines().map(|line| format!("  {line}\n")).collect();
-    let file = place.0.join("values.yaml");
+    let file = place.join("values.yaml");
     fs::write(&file, format!("foregate:\n{}", indented.concat())).unwrap();
-    Objects::rendered("an app's chart", &place.0, &[])
+    Objects::rendered("an app's chart", &place, &[])
 }
 
 fn chart() -> PathBuf {
@@ -277,25 +276,5 @@ pub(super) fn copy(from: &Path, to: &Path) {
         } else {
             fs::copy(entry.path(), target).unwrap();
         }
-    }
-}
-
-/// A folder that goes with its owner.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("foregate-{name}-{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir_all(&folder).unwrap();
-        Self(folder)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
